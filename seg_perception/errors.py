@@ -1,0 +1,29 @@
+"""Errors of the package: one small family, each message holds the offending value and the next step."""
+
+
+class SegPerceptionError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class ImageError(SegPerceptionError):
+    """A picture that cannot be read: wrong size, step, encoding or bytes."""
+
+
+class ManifestError(SegPerceptionError):
+    """A manifest that is missing, incomplete or disagrees with its network."""
+
+
+class ModelError(SegPerceptionError):
+    """A model file or architecture that cannot be used."""
+
+
+class CheckpointError(SegPerceptionError):
+    """A checkpoint that cannot be read safely or does not fit its architecture."""
+
+
+class ProviderError(SegPerceptionError):
+    """A runtime provider that was asked for and is not active."""
+
+
+class DataError(SegPerceptionError):
+    """A bag, folder or label file that cannot be used."""

@@ -1,0 +1,92 @@
+"""What happened to the pictures of one stream: counts, drops, ages, stage times."""
+
+import threading
+from collections import deque
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+
+WINDOW = 100  # pictures that rate, age and stage times look back on
+
+
+class StreamMonitor:
+    """Count one stream of pictures; methods may be called from several threads.
+
+    Times are steady-clock seconds; ages are seconds between a picture's stamp and its mask's
+    publication on the node's clock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_sequence: dict[Hashable, int] = {}
+        self._ages: deque[float] = deque(maxlen=WINDOW)
+        self._times: deque[float] = deque(maxlen=WINDOW)
+        self._stages: dict[str, deque[float]] = {}
+        self.received = 0
+        self.published = 0
+        self.dropped = 0
+        self.unreadable = 0
+        self.too_old = 0
+        self.failed = 0
+        self.last_error = ""
+        self.last_received = float("-inf")
+
+    def on_received(self, now: float, publisher: Hashable, sequence: int | None) -> None:
+        """Count a picture; a gap in its publisher's sequence counts as drops, a decrease as a restart."""
+        with self._lock:
+            self.received += 1
+            self.last_received = now
+            if sequence is None:
+                return
+            before = self._last_sequence.get(publisher)
+            if before is not None and sequence > before:
+                self.dropped += sequence - before - 1
+            self._last_sequence[publisher] = sequence
+
+    def on_published(self, now: float, age: float, stages: Mapping[str, float]) -> None:
+        """Count a published mask with its age and stage times (milliseconds)."""
+        with self._lock:
+            self.published += 1
+            self._times.append(now)
+            self._ages.append(age)
+            for name, milliseconds in stages.items():
+                self._stages.setdefault(name, deque(maxlen=WINDOW)).append(milliseconds)
+
+    def on_unreadable(self, reason: str) -> None:
+        """Count a picture that could not be read."""
+        with self._lock:
+            self.unreadable += 1
+            self.last_error = reason
+
+    def on_failed(self, reason: str) -> None:
+        """Count a picture that the pipeline failed on."""
+        with self._lock:
+            self.failed += 1
+            self.last_error = reason
+
+    def on_too_old(self) -> None:
+        """Count a picture that was skipped for its age."""
+        with self._lock:
+            self.too_old += 1
+
+    def values(self, now: float) -> dict[str, str]:
+        """Return everything by name, formatted for a diagnostic."""
+        with self._lock:
+            recent = [t for t in self._times if now - t <= 5.0]
+            rate = (len(recent) - 1) / (now - recent[0]) if len(recent) > 1 else 0.0
+            values = {
+                "received": str(self.received),
+                "published": str(self.published),
+                "dropped": str(self.dropped),
+                "unreadable": str(self.unreadable),
+                "too_old": str(self.too_old),
+                "failed": str(self.failed),
+                "rate_hz": f"{rate:.2f}",
+            }
+            if self._ages:
+                p50, p95 = np.percentile(self._ages, (50, 95)) * 1000
+                values |= {"age_p50_ms": f"{p50:.1f}", "age_p95_ms": f"{p95:.1f}"}
+            for name, times in self._stages.items():
+                values[f"stage.{name}_ms"] = f"{np.median(times):.3f}"
+            values["last_error"] = self.last_error
+            return values

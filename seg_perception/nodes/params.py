@@ -1,0 +1,90 @@
+"""ROS parameters declared from the dataclasses of parameters.py."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+
+from seg_perception.parameters import Change, Spec, specs
+
+Parameters = TypeVar("Parameters")
+
+
+def declare(node: Node, parameters: type) -> list[str]:
+    """Declare every parameter; return what is wrong with values given at start.
+
+    A wrong value leaves its default behind and the node alive, so that diagnostics can tell.
+    """
+    complaints = []
+    for entry in fields(parameters):
+        spec: Spec = entry.metadata["spec"]
+        descriptor = _descriptor(spec, entry.default)
+        try:
+            value = node.declare_parameter(entry.name, entry.default, descriptor).value
+            complaint = spec.complaint(entry.name, value)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            complaint = f"parameter {entry.name}: {error}"
+            node.declare_parameter(entry.name, entry.default, descriptor, ignore_override=True)
+        if complaint:
+            complaints.append(complaint)
+    return complaints
+
+
+def read(node: Node, parameters: type[Parameters]) -> Parameters:
+    """Return the current values as one frozen object."""
+    return parameters(**{name: node.get_parameter(name).value for name in specs(parameters)})
+
+
+def refuse_bad_values(
+    parameters: type, is_configured: Callable[[], bool]
+) -> Callable[[list[Any]], SetParametersResult]:
+    """Return a callback that refuses values out of range, and changes that come too late."""
+    known = specs(parameters)
+
+    def check(changes: list[Any]) -> SetParametersResult:
+        for change in changes:
+            spec = known.get(change.name)
+            if spec is None:
+                continue
+            reason = spec.complaint(change.name, change.value)
+            if not reason and spec.change is Change.UNCONFIGURED and is_configured():
+                reason = f"{change.name} can be set only {spec.change.value}"
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    return check
+
+
+def _descriptor(spec: Spec, default: Any) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=spec.text,
+        read_only=spec.change is Change.START,
+        additional_constraints="; ".join(
+            part
+            for part in (
+                f"one of {', '.join(spec.choices)}" if spec.choices else "",
+                f"set {spec.change.value}",
+            )
+            if part
+        ),
+    )
+    if spec.low is None or spec.high is None:
+        return descriptor
+    if isinstance(default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high))
+        ]
+    else:
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)
+        ]
+    return descriptor

@@ -1,0 +1,99 @@
+"""Parameters of the nodes: each name, default, range and meaning stands once, here.
+
+Knows no ROS: nodes/params.py declares ROS parameters from these classes.
+"""
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Change(Enum):
+    """When a parameter may be set."""
+
+    ALWAYS = "at any time"
+    UNCONFIGURED = "while the node is unconfigured (deactivate and clean up first)"
+    START = "at start only"
+
+
+class Spec(NamedTuple):
+    """What is known of one parameter besides its default."""
+
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    change: Change = Change.ALWAYS
+
+    def complaint(self, name: str, value: Any) -> str:
+        """Return why `value` cannot be taken, or an empty string."""
+        if self.choices and value not in self.choices:
+            return f"{name} is {value!r}; choose one of {', '.join(self.choices)}"
+        if self.low is not None and value < self.low:
+            return f"{name} is {value}, below {self.low}"
+        if self.high is not None and value > self.high:
+            return f"{name} is {value}, above {self.high}"
+        return ""
+
+
+def _parameter(default: Any, text: str, **known: Any) -> Any:
+    return field(default=default, metadata={"spec": Spec(text, **known)})
+
+
+def specs(parameters: type) -> dict[str, Spec]:
+    """Return the Spec of each parameter by name."""
+    return {f.name: f.metadata["spec"] for f in fields(parameters)}
+
+
+@dataclass(frozen=True)
+class SegmentationParameters:
+    """Parameters of segmentation_node."""
+
+    model: str = _parameter(
+        "default", "model file, or 'default' for the bundled one", change=Change.UNCONFIGURED
+    )
+    provider: str = _parameter(
+        "cpu",
+        "where ONNX Runtime runs the network; one that is not active is an error",
+        choices=("cpu", "cuda", "tensorrt"),
+        change=Change.UNCONFIGURED,
+    )
+    threads: int = _parameter(
+        1, "threads of the network's run", low=1, high=64, change=Change.UNCONFIGURED
+    )
+    label_space: str = _parameter(
+        "model",
+        "ids of the mask: the model's classes, or fixed groups for planners",
+        choices=("model", "groups"),
+        change=Change.UNCONFIGURED,
+    )
+    min_confidence: float = _parameter(
+        0.0, "pixels less sure than this become 255 (0: never)", low=0.0, high=1.0
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "raw subscribes to `image`, compressed to `<image>/compressed`",
+        choices=("raw", "compressed"),
+        change=Change.UNCONFIGURED,
+    )
+    max_age: float = _parameter(
+        0.0, "seconds; older pictures are counted and skipped (0: off)", low=0.0, high=3600.0
+    )
+    overlay_alpha: float = _parameter(
+        0.5, "share of class colour in the overlay (1: colours alone)", low=0.0, high=1.0
+    )
+    grid_rows: int = _parameter(1, "rows of class_grid", low=1, high=1024)
+    grid_cols: int = _parameter(1, "columns of class_grid", low=1, high=1024)
+    qos_reliability: str = _parameter(
+        "auto",
+        "of the subscriptions; auto is reliable while every publisher offers it",
+        choices=("auto", "reliable", "best_effort"),
+        change=Change.UNCONFIGURED,
+    )
+    diagnostics_period: float = _parameter(
+        1.0, "seconds between diagnostics", low=0.05, high=60.0, change=Change.START
+    )
+    autostart: bool = _parameter(
+        True, "configure and activate at start (false under a lifecycle manager)",
+        change=Change.START,
+    )  # fmt: skip
