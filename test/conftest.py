@@ -1,0 +1,87 @@
+"""Models with a closed-form answer, and pictures with known labels."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+BLOCK = 4
+
+
+def card(**changes: Any) -> dict[str, Any]:
+    """Return the manifest of the brightest-channel network, with changes."""
+    base = {
+        "name": "brightest_channel",
+        "classes": ["red", "green", "blue"],
+        "palette": [[255, 0, 0], [0, 255, 0], [0, 0, 255]],
+        "groups": {"red": "person", "green": "vegetation"},
+        "input": {"size": [32, 48], "layout": "NHWC", "color": "RGB", "dtype": "uint8"},
+        "output": {"kind": "logits"},
+    }
+    return {**base, **changes}
+
+
+def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int, int]) -> Path:
+    """Write a network whose logit c is the mean of channel c over 4x4 blocks, times 0.1."""
+    kernel = np.zeros((3, 3, BLOCK, BLOCK), np.float32)
+    for c in range(3):
+        kernel[c, c] = 0.1 / BLOCK**2
+    nodes = [
+        helper.make_node("Cast", ["picture"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["logits"], strides=[BLOCK, BLOCK]),
+    ]
+    height, width = size
+    graph = helper.make_graph(
+        nodes,
+        "brightest",
+        [helper.make_tensor_value_info("picture", TensorProto.UINT8, [1, height, width, 3])],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, [1, 3, height // BLOCK, width // BLOCK]
+            )
+        ],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if manifest is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "seg_perception", json.dumps(manifest)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of brightest-channel models; keyword arguments change the manifest."""
+
+    def make(name: str = "model.onnx", *, manifest: bool = True, **changes: Any) -> Path:
+        content = card(**changes)
+        size = tuple(content["input"]["size"])
+        return write_model(tmp_path / name, content if manifest else None, size=size)
+
+    return make
+
+
+@pytest.fixture
+def halves() -> np.ndarray:
+    """Return an RGB picture (32,48,3): its left half red, its right half blue."""
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[:, :24, 0] = 250
+    picture[:, 24:, 2] = 250
+    return picture
+
+
+@pytest.fixture(scope="session")
+def reference_folder() -> Path:
+    """Return the folder of all reference goldens, named by SEG_PERCEPTION_REFERENCE."""
+    folder = os.environ.get("SEG_PERCEPTION_REFERENCE")
+    if not folder:
+        pytest.skip("SEG_PERCEPTION_REFERENCE does not name the folder with all goldens")
+    return Path(folder)

@@ -1,0 +1,86 @@
+"""Exported files equal their network at any input size, or are not written."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from seg_perception.checkpoints import export
+from seg_perception.checkpoints.export import export_onnx
+from seg_perception.errors import ModelError
+from seg_perception.manifest import InputSpec, Manifest, OutputSpec
+from seg_perception.models import create_model
+from seg_perception.runtimes.onnx import OnnxRuntime
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def manifest(size: tuple[int, int], classes: int = 11) -> Manifest:
+    names = tuple(f"class{i}" for i in range(classes))
+    return Manifest(classes=names, input=InputSpec(size=size), output=OutputSpec())
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = create_model("topformer_tiny", dataset="camvid").eval()
+    for module in model.modules():  # statistics that a fresh network does not have
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.mark.parametrize("size", [(128, 192), (360, 480), (480, 640), (100, 150)])
+def test_the_file_equals_the_network(
+    size: tuple[int, int], network: torch.nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.onnx"
+    parity = export_onnx(network, manifest(size), path, mean=MEAN, std=STD)
+    assert parity.difference <= 1e-5
+    assert parity.labels_differ == 0
+    runtime = OnnxRuntime(path)
+    assert runtime.manifest.input.dtype == "uint8"
+    assert runtime.manifest.sha256 == export.weights_sha256(onnx.load(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_file_that_differs_is_not_written(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    path = tmp_path / "m.onnx"
+    path.write_text("the file before")
+    with pytest.raises(ModelError, match="nothing was written"):
+        export_onnx(network, manifest((64, 64)), path, mean=MEAN, std=STD)
+    assert path.read_text() == "the file before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_manifest_of_other_classes_is_not_written(
+    network: torch.nn.Module, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match="7 classes, the network 11"):
+        export_onnx(network, manifest((64, 64), 7), tmp_path / "m.onnx", mean=MEAN, std=STD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resizing_and_pooling_matrices_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seg_perception.models.layers import pool_adaptive, resize_bilinear
+
+    x = torch.randn(1, 3, 23, 30)
+    plain = [resize_bilinear(x, (45, 60)), pool_adaptive(x, (6, 8))]
+    aligned = resize_bilinear(x, (45, 60), align_corners=True)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    for expected, actual in zip(
+        [*plain, aligned],
+        [
+            resize_bilinear(x, (45, 60)),
+            pool_adaptive(x, (6, 8)),
+            resize_bilinear(x, (45, 60), align_corners=True),
+        ],
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=2e-6)
