@@ -1,0 +1,50 @@
+# The commands of a newcomer: make demo, make test. Everything is set up in .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
+TORCH := torch==2.13.0
+
+.PHONY: help demo test lint format clean
+help:
+	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
+	@echo "make test   run every test"
+	@echo "make lint   ruff and mypy"
+
+demo: .venv/.demo
+	$(BIN)/seg-perception demo --out out/demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+lint: .venv/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv out build install log
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 13); \
+	    sys.exit(0 if ok else "Python %d.%d: use 3.10 to 3.13, as in: make demo PYTHON=python3.12" \
+	    % sys.version_info[:2])'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	    echo "python3-venv is missing: sudo apt install python3-venv"; exit 1; }
+
+.venv/.demo: setup.py | $(BIN)/python
+	$(PIP) -e '.[ros,evaluate]'
+	@touch $@
+
+.venv/.test: setup.py .venv/.demo
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[ros,evaluate,export,train,test]'
+	@touch $@
+
+.venv/.lint: setup.py .venv/.test
+	$(PIP) ruff==0.17.5 mypy==2.4.1 types-PyYAML
+	@touch $@
