@@ -76,9 +76,8 @@ def _models(options: argparse.Namespace) -> int:
         return 0
     print(f"{'arch':<18}{'dataset':<12}{'parameters':>12}{'GMACs':>8}  at size")
     for e in ENTRIES:
-        print(
-            f"{e.arch:<18}{e.dataset:<12}{e.parameters:>12,}{e.gmacs:>8.3f}  {e.size[0]}x{e.size[1]}"
-        )
+        size = "x".join(map(str, e.size))
+        print(f"{e.arch:<18}{e.dataset:<12}{e.parameters:>12,}{e.gmacs:>8.3f}  {size}")
     print("bundled: default (seg-perception models show default)")
     return 0
 

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint8]
 
-# Classes whose score stays this far below the winner's in a whole cell add less than
-# 255 * exp(-NEGLIGIBLE) < 0.012 of a grey level each to the 8-bit confidence.
+# A class whose logit is this far below the winner's changes the 8-bit confidence by less than
+# 255 * exp(-NEGLIGIBLE) < 0.012 of a grey level.
 NEGLIGIBLE = np.float32(10.0)
+# exp(-x) for x in 0..NEGLIGIBLE; half a step is wrong by 0.2 %, at most 0.13 of a grey level.
+STEPS = np.float32(256.0)
+EXPONENTIALS = np.exp(-np.arange(int(NEGLIGIBLE * STEPS) + 2) / STEPS).astype(np.float32)
 
 
 class Axis(NamedTuple):
@@ -79,9 +82,9 @@ def decode_confidence(
 ) -> Ids:
     """Return uint8 (H,W): 255 x the softmax of the winning class of the upsampled logits.
 
-    scores float32 (K,h,w) and the label image (H,W) that `decode_scores` made of them. Classes
-    that can add nothing visible are left out: the error is below 1 grey level for K <= 40 and
-    grows by 0.012 a class beyond. With `probabilities` the winning score itself is scaled.
+    scores float32 (K,h,w) and the label image (H,W) that `decode_scores` made of them. The error
+    is at most 0.5 (rounding) + 0.13 (table of exp) + 0.012 for each class that is far behind.
+    With `probabilities` the winning score itself is scaled.
     """
     confidence = np.empty(labels.shape, np.uint8)
     rows = axis(scores.shape[1], labels.shape[0], align_corners=align_corners)
@@ -179,6 +182,7 @@ def _softmax(
     first_x: Any, low_x: Any, high_x: Any, weight_x: Any, confidence: Any,
 ) -> None:  # fmt: skip  # pragma: no cover
     classes = scores.shape[2]
+    half = np.float32(0.5)
     largest = np.empty(classes, np.float32)
     candidates = np.empty(classes, np.int64)
     for i in range(len(low_y)):
@@ -191,6 +195,11 @@ def _softmax(
                 if largest[c] >= floor:
                     candidates[count] = c
                     count += 1
+            if count == 1:
+                for y in range(first_y[i], first_y[i + 1]):
+                    for x in range(first_x[j], first_x[j + 1]):
+                        confidence[y, x] = 255
+                continue
             for y in range(first_y[i], first_y[i + 1]):
                 for x in range(first_x[j], first_x[j + 1]):
                     won = labels[y, x]
@@ -201,7 +210,9 @@ def _softmax(
                         c = candidates[k]
                         if c != won:
                             other = _bilinear(scores, c, y0, y1, x0, x1, wy, wx)
-                            total += np.exp(other - score)
+                            behind = score - other
+                            if behind < NEGLIGIBLE:  # of a tie it may be a rounding below 0
+                                total += EXPONENTIALS[max(0, int(behind * STEPS + half))]
                     confidence[y, x] = np.uint8(np.float32(255) / total + np.float32(0.5))
 
 

@@ -17,15 +17,18 @@ def draw_overlay(
 ) -> Picture:
     """Return uint8 (H,W,3) BGR: `image` (BGR) under the colours of `labels` (H,W), and a legend.
 
-    `alpha` 1 shows the class colours alone. Unknown pixels (255) stay as the camera saw them,
-    darkened. The legend lists the ids in the picture, the largest first when there are too many.
+    `alpha` 1 shows the class colours alone. Unknown pixels (255) are
+    darkened. The legend lists the ids in the picture, the largest ones when there are too many.
     """
-    colours = space.colours[:, ::-1]  # RGB -> BGR
-    painted = np.empty_like(image)
-    for channel in range(3):
-        painted[..., channel] = cv2.LUT(labels, np.ascontiguousarray(colours[:, channel]))
+    painted = paint(labels, space)
     overlay = np.asarray(cv2.addWeighted(image, 1 - alpha, painted, alpha, 0), np.uint8)
     return _draw_legend(overlay, labels, space)
+
+
+def paint(labels: NDArray[np.uint8], space: LabelSpace) -> Picture:
+    """Return uint8 (H,W,3) BGR: each pixel in the colour of its id, unknown black."""
+    bgr = np.ascontiguousarray(space.colours[None, :, ::-1])  # 1 256 3
+    return np.asarray(cv2.LUT(cv2.merge([labels, labels, labels]), bgr), np.uint8)
 
 
 def _draw_legend(image: Picture, labels: NDArray[np.uint8], space: LabelSpace) -> Picture:

@@ -1,4 +1,4 @@
-"""Errors of the package: one small family, each message holds the offending value and the next step."""
+"""Errors of the package: each message holds the offending value and the next step."""
 
 
 class SegPerceptionError(Exception):

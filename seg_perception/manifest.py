@@ -34,7 +34,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a picture becomes the network's input: x = (scale * pixel - mean) / std in `color` order."""
+    """How a picture becomes the input: x = (scale * pixel - mean) / std in `color` order."""
 
     size: tuple[int, int]  # height, width
     layout: str = "NCHW"
@@ -85,7 +85,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, card: Any) -> "Manifest":
-        """Build and check a manifest; raises ManifestError that names the key and what it may be."""
+        """Build and check a manifest; ManifestError names the key and what it may be."""
         if not isinstance(card, Mapping):
             raise ManifestError(f"a manifest is a mapping of keys, not {type(card).__name__}")
         missing = [key for key in ("classes", "input", "output") if key not in card]
@@ -103,8 +103,8 @@ class Manifest:
         """Read the manifest from an ONNX file's metadata; `where` names the file in errors."""
         if METADATA_KEY not in metadata:
             raise ManifestError(
-                f"{where} holds no manifest, so its classes and pre-processing are unknown; add one "
-                f"with: seg-perception import {where} --manifest CARD.yaml -o OUT.onnx"
+                f"{where} holds no manifest, so its classes and pre-processing are unknown; "
+                f"add one with: seg-perception import {where} --manifest CARD.yaml -o OUT.onnx"
             )
         try:
             return cls.from_dict(json.loads(metadata[METADATA_KEY]))

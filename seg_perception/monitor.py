@@ -32,7 +32,7 @@ class StreamMonitor:
         self.last_received = float("-inf")
 
     def on_received(self, now: float, publisher: Hashable, sequence: int | None) -> None:
-        """Count a picture; a gap in its publisher's sequence counts as drops, a decrease as a restart."""
+        """Count a picture; a gap in its publisher's sequence is drops, a decrease a restart."""
         with self._lock:
             self.received += 1
             self.last_received = now

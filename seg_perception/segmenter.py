@@ -64,7 +64,7 @@ class Segmenter:
         """Raise ModelError when `min_confidence` is set for a model that gives labels alone."""
         if min_confidence > 0 and not self.gives_confidence:
             raise ModelError(
-                f"min_confidence is {min_confidence} but {self.manifest.name or 'this model'} gives "
+                f"min_confidence is {min_confidence} but the model {self.manifest.name!r} gives "
                 "labels without confidence; set it to 0"
             )
 

@@ -34,7 +34,9 @@ def test_official_wrappers_and_prefixes_are_taken_off(
         "meta": {"epoch": 3},
         "state_dict": {f"module.{k}": v for k, v in weights.items()},
     }
-    model = load_official(save(tmp_path / "c.pth", wrapped), arch="topformer_tiny", dataset="ade20k")
+    model = load_official(
+        save(tmp_path / "c.pth", wrapped), arch="topformer_tiny", dataset="ade20k"
+    )
     assert not model.training
     x = reference.picture(64, 64)
     assert model(x).shape == (1, 150, 8, 8)
@@ -45,7 +47,9 @@ def test_a_wrong_architecture_is_named(weights: dict[str, torch.Tensor], tmp_pat
     path = save(tmp_path / "c.pth", weights)
     with pytest.raises(CheckpointError, match="topformer_base on ade20k.*check --arch"):
         load_official(path, arch="topformer_base", dataset="ade20k")
-    with pytest.raises(CheckpointError, match=r"linear_fuse.conv.weight.*\(128, 1, 1, 1\)|conv_seg"):
+    with pytest.raises(
+        CheckpointError, match=r"linear_fuse.conv.weight.*\(128, 1, 1, 1\)|conv_seg"
+    ):
         load_official(path, arch="topformer_tiny", dataset="cityscapes")
 
 

@@ -25,7 +25,8 @@ def test_labels_come_in_the_pictures_own_size(
         assert result.labels.dtype == np.uint8
         assert (result.labels[:, : width // 2 - width // 12] == 0).all()
         assert (result.labels[:, width // 2 + width // 12 :] == 2).all()
-        assert result.confidence is not None and result.confidence.shape == (height, width)
+        assert result.confidence is not None
+        assert result.confidence.shape == (height, width)
         assert set(result.timing) == {"preprocess", "network", "decode"}
 
 

@@ -32,7 +32,7 @@ class ConfusionMatrix:
         self._column = np.minimum(np.arange(256), self.classes)
 
     def add(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
-        """Add one picture: two uint8 (H,W) label images. Raises DataError when they cannot be compared."""
+        """Add one picture: two uint8 (H,W) label images. Raises DataError when they do not fit."""
         if truth.shape != predicted.shape:
             raise DataError(
                 f"truth is {truth.shape} and prediction {predicted.shape}: "
@@ -50,7 +50,7 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
 
     def iou(self, *, void_counted: bool = False) -> NDArray[np.float64]:
-        """Return the intersection over union of each class, NaN where it is neither in truth nor predicted.
+        """Return the intersection over union of each class, NaN where it never occurs.
 
         `void_counted`: predictions on void pixels count as false positives.
         """
@@ -72,6 +72,6 @@ class ConfusionMatrix:
         )
 
     def pixel_accuracy(self) -> float:
-        """Return the share of right pixels among those with a true class (NaN when there are none)."""
+        """Return the share of right pixels among those with a true class (NaN without any)."""
         total = int(self.counts[:-1].sum())
         return float(np.diag(self.counts)[:-1].sum() / total) if total else np.nan

@@ -43,7 +43,7 @@ class ConvModule(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch a sample with probability `rate` while training (Huang et al. 2016)."""
+    """Drop a residual branch with probability `rate` while training (Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -242,6 +242,6 @@ class TopFormer(nn.Module):
         return y
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,H,W): logits, bilinear, corners not aligned."""
+        """Return the official full-size class map (N,K,H,W): logits, upsampled bilinearly."""
         size = (int(x.shape[2]), int(x.shape[3]))
         return F.interpolate(self(x), size, mode="bilinear", align_corners=False)

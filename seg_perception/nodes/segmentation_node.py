@@ -8,9 +8,8 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import (
     LifecycleNode,
     LifecyclePublisher,
@@ -32,6 +31,7 @@ from seg_perception.nodes import params
 from seg_perception.nodes.diagnostics import diagnostic
 from seg_perception.nodes.label_info import MISSING, LabelInfo, label_info
 from seg_perception.nodes.subscription import NewestSubscription
+from seg_perception.nodes.worker import Worker
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmentation, Segmenter
 
@@ -65,7 +65,7 @@ class SegmentationNode(LifecycleNode):
             params.refuse_bad_values(SegmentationParameters, lambda: self._segmenter is not None)
         )
         self.add_post_set_parameters_callback(self._on_parameters_set)
-        self._image_group = MutuallyExclusiveCallbackGroup()
+        self._worker = Worker(self)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -73,10 +73,12 @@ class SegmentationNode(LifecycleNode):
         self.create_timer(period, self._publish_diagnostics, clock=steady)
         self.create_timer(GRAPH_PERIOD, self._follow_publishers, clock=steady)
         if self._settings.autostart:
-            # From a timer, so that diagnostics speak while the model loads.
-            self._starter = self.create_timer(
-                0.0, self._start, MutuallyExclusiveCallbackGroup(), clock=steady
-            )
+            # Beside the executor, so that diagnostics speak while the model loads.
+            self._worker.submit(self._start)
+
+    def end(self) -> None:
+        """Finish the picture under way."""
+        self._worker.end()
 
     # Lifecycle
 
@@ -125,7 +127,6 @@ class SegmentationNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _start(self) -> None:
-        self._starter.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
@@ -163,7 +164,7 @@ class SegmentationNode(LifecycleNode):
         policy = parameters.qos_reliability
         self._inputs = [
             NewestSubscription(
-                self, kind, image, self._on_image, reliability=policy, group=self._image_group
+                self, kind, image, self._on_image, reliability=policy, group=self._worker
             ),
             NewestSubscription(
                 self, CameraInfo, info, self._on_camera_info, reliability=policy,
@@ -173,6 +174,7 @@ class SegmentationNode(LifecycleNode):
         self._follow_publishers()
 
     def _unsubscribe(self) -> None:
+        self._worker.wait()
         for subscription in self._inputs:
             subscription.destroy()
         self._inputs = []
@@ -180,8 +182,11 @@ class SegmentationNode(LifecycleNode):
     # One picture
 
     def _on_image(self, message: Any, info: dict[str, Any]) -> None:
-        if not self._enabled:
-            return
+        if self._enabled:
+            self._worker.submit(self._process, message, info)
+
+    def _process(self, message: Any, info: dict[str, Any]) -> None:
+        """Segment one message; whatever is wrong with it, the node lives and says so."""
         publisher = str(info.get("publisher_gid"))
         self._monitor.on_received(
             time.monotonic(), publisher, info.get("publication_sequence_number")
@@ -191,11 +196,10 @@ class SegmentationNode(LifecycleNode):
         except ImageError as error:
             self._monitor.on_unreadable(str(error))
             self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
-        except Exception as error:  # a picture must never kill the node; nothing is hidden either
-            if not self.context.ok():
-                return
-            self._monitor.on_failed(repr(error))
-            self.get_logger().error(f"failed: {error!r}", throttle_duration_sec=WARN_PERIOD)
+        except Exception as error:
+            if self.context.ok():  # publishing fails once the node is told to stop
+                self._monitor.on_failed(repr(error))
+                self.get_logger().error(f"failed: {error!r}", throttle_duration_sec=WARN_PERIOD)
 
     def _segment(self, message: Any) -> None:
         segmenter, parameters = self._segmenter, self._settings
@@ -337,8 +341,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop."""
     rclpy.init(args=args)
     node = SegmentationNode()
-    # Two threads: one for pictures, one for services, parameters and timers.
-    executor = MultiThreadedExecutor(num_threads=3)
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         executor.spin()
@@ -346,6 +349,7 @@ def main(args: list[str] | None = None) -> None:
         pass
     finally:
         executor.shutdown()
+        node.end()
         node.destroy_node()
         rclpy.try_shutdown()
 

@@ -22,7 +22,7 @@ class OnnxRuntime:
     """A session with its manifest; refuses a file whose manifest and network disagree."""
 
     def __init__(self, path: Path, *, provider: str = "cpu", threads: int = 1) -> None:
-        """Load `path`. Raises ModelError, ManifestError or ProviderError, each with the next step."""
+        """Load `path`; ModelError, ManifestError and ProviderError tell the next step."""
         if provider not in PROVIDERS:
             raise ProviderError(f"unknown provider {provider!r}; use {', '.join(PROVIDERS)}")
         if PROVIDERS[provider] not in ort.get_available_providers():

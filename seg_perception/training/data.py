@@ -53,7 +53,7 @@ def load_pictures(folder: Path, *, classes: int, match: str = "", exclude: str =
 
 
 class CropCentres:
-    """Choose where to crop: anywhere, or around a pixel of a class drawn evenly among those present.
+    """Choose where to crop: anywhere, or around a pixel of a class drawn evenly.
 
     Rare classes (pedestrians, signs) are thus seen far more often than their share of pixels.
     """
@@ -135,7 +135,7 @@ def augment(
 
 
 def _change_colours(images: Tensor, jitter: float) -> Tensor:
-    """Vary gamma, brightness, contrast, saturation and white balance of float (B,3,h,w) in 0..255."""
+    """Vary gamma, brightness, contrast, saturation and white balance; (B,3,h,w) in 0..255."""
 
     def factor(amount: float, channels: int = 1) -> Tensor:
         shape = (len(images), channels, 1, 1)

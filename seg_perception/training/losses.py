@@ -8,7 +8,7 @@ from seg_perception.training.data import IGNORE
 
 
 def class_weights(labels: Tensor, *, classes: int, power: float) -> Tensor:
-    """Return float32 (classes,) weights ~ frequency**-power with mean 1 over pixels; 0 disables them."""
+    """Return float32 (classes,) weights ~ frequency**-power, of mean 1 over the pixels."""
     counts = torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[:classes].float()
     share = counts / counts.sum()
     weights = share.clamp(min=1e-4) ** -power
@@ -16,7 +16,7 @@ def class_weights(labels: Tensor, *, classes: int, power: float) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, truth: Tensor, weights: Tensor, *, smoothing: float) -> Tensor:
-    """Return the weighted mean over labelled pixels; logits (B,K,h,w) are resized to truth (B,H,W)."""
+    """Return the weighted mean over labelled pixels; logits (B,K,h,w) grow to truth (B,H,W)."""
     size = (int(truth.shape[1]), int(truth.shape[2]))
     full = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
     return F.cross_entropy(

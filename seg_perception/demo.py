@@ -1,0 +1,328 @@
+"""The demo: the bundled drive through real ROS nodes, and a report of what came out.
+
+Player, segmentation node and recorder are three processes; nothing but DDS connects them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from seg_perception import messages, weights
+from seg_perception.drawing import draw_overlay, paint
+from seg_perception.errors import SegPerceptionError
+from seg_perception.evaluation.bags import BagReader, deserialize
+from seg_perception.evaluation.metrics import ConfusionMatrix
+from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
+from seg_perception.evaluation.video import write_video
+from seg_perception.manifest import Manifest
+from seg_perception.runtimes.onnx import OnnxRuntime
+
+PICTURES = "/camera/image/compressed"
+NODE = "segmentation_node"
+MASKS = f"/{NODE}/label_mask"
+RATE = 15.0
+SAMPLES = 5
+START_TIMEOUT = 90.0  # seconds; the first start compiles the label stage
+NOTES = (
+    "The clip is CamVid's validation part: 101 unseen pictures of drive 0016E5, other minutes of "
+    "which are in the training data.",
+    "CamVid: Brostow, Shotton, Fauqueur, Cipolla (ECCV 2008); Brostow, Fauqueur, Cipolla (Pattern "
+    "Recognition Letters 2009); released by its authors for research.",
+)
+# glibc gives the pages of large messages back after each one unless told otherwise.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "2147483648",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+class Recording(NamedTuple):
+    """What the three processes left behind; times in nanoseconds of the steady clock, by stamp."""
+
+    bag: Path
+    sent: dict[int, int]
+    received: dict[int, int]
+
+
+def run_demo(out: Path, *, rate: float = 1.0) -> Report:
+    """Play, segment, record, evaluate; write report.json, report.html, overlay.mp4, result.mcap.
+
+    Raises SegPerceptionError with the log of the process that failed.
+    """
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    with resources.as_file(resources.files("seg_perception") / "clip") as clip:
+        stamps = _stamps(clip / "bag")
+        recording = _play(out, clip / "bag", stamps, rate, console)
+        report = _evaluate(out, clip, recording)
+    _print_table(console, report)
+    console.print(f"open {out / 'report.html'}")
+    return report
+
+
+def _stamps(bag: Path) -> list[int]:
+    with BagReader(bag) as reader:
+        return [messages.stamp_ns(deserialize(m).header) for m in reader.raw([PICTURES])]
+
+
+def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console) -> Recording:
+    """Run the three processes until the last mask is recorded."""
+    result, sent, received = (out / n for n in ("result.mcap", "sent.json", "received.json"))
+    for stale in (result, sent, received):
+        stale.unlink(missing_ok=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with (
+        ExitStack() as processes,
+        resources.as_file(resources.files("seg_perception") / "fastdds.xml") as profile,
+        Progress(*columns, console=console) as progress,
+    ):
+        environment = {
+            **ALLOCATOR,
+            # A domain of its own: other robots on this network are not disturbed.
+            "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+            "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
+            **os.environ,
+        }
+        task = progress.add_task("starting the nodes", total=len(stamps))
+
+        def start(name: str, *arguments: str) -> "_Process":
+            return processes.enter_context(_process(name, out, environment, *arguments))
+
+        node = start(
+            NODE, "--ros-args", "-r", "image:=/camera/image", "-r",
+            "camera_info:=/camera/camera_info", "-p", "image_transport:=compressed", "-p",
+            "use_sim_time:=true",
+        )  # fmt: skip
+        recorder = start(
+            "recorder_node", str(result), "--received", str(received), "--picture-topic", PICTURES,
+            "--last-stamp", str(stamps[-1]),
+        )  # fmt: skip
+        recorder.wait_for(lambda line: "ready" in line, START_TIMEOUT, others=[node])
+        player = start("player_node", str(bag), "--sent", str(sent), "--rate", str(rate))
+        progress.update(task, description="driving")
+        while player.is_running():
+            progress.update(task, completed=recorder.latest.get("masks", 0))
+            node.check()
+            time.sleep(0.1)
+        player.check()
+        recorder.end(after=5.0)
+        progress.update(task, completed=recorder.latest.get("masks", 0))
+    recording = Recording(result, _read_times(sent), _read_times(received))
+    sent.unlink()
+    received.unlink()
+    return recording
+
+
+class _Process:
+    """A node process: its log goes to a file, its JSON lines on standard output to `latest`."""
+
+    def __init__(self, name: str, log: Path, environment: dict[str, str], arguments: Any) -> None:
+        self._name, self._log = name, log
+        self.latest: dict[str, Any] = {}
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"seg_perception.nodes.{name}", *arguments],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raise with the end of the log when the process failed."""
+        status = self._process.poll()
+        if status not in (None, 0):
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            raise SegPerceptionError(f"{self._name} ended with status {status}:\n{tail}")
+
+    def wait_for(self, wanted: Any, seconds: float, others: "list[_Process]") -> None:
+        """Wait until a JSON line satisfies `wanted`."""
+        deadline = time.monotonic() + seconds
+        while not wanted(self.latest):
+            for process in (self, *others):
+                process.check()
+            if time.monotonic() > deadline:
+                tails = "\n".join(
+                    p._log.read_text(errors="replace")[-1500:] for p in (self, *others)
+                )
+                raise SegPerceptionError(
+                    f"{self._name} was not ready after {seconds:g} s; is multicast or shared "
+                    f"memory blocked on this machine? Logs:\n{tails}"
+                )
+            time.sleep(0.05)
+
+    def end(self, after: float) -> None:
+        """Give the process `after` seconds to end by itself, then ask, then insist."""
+        for ask in (None, self._process.terminate, self._process.kill):
+            if ask is not None:
+                ask()
+            try:
+                self._process.wait(after)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._reader.join(2)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                self.latest = {**self.latest, **json.loads(line)}
+
+
+@contextmanager
+def _process(
+    name: str, out: Path, environment: dict[str, str], *arguments: str
+) -> Iterator[_Process]:
+    process = _Process(name, out / f"{name}.log", environment, arguments)
+    try:
+        yield process
+    finally:
+        process.end(after=0.0 if process.is_running() else 1.0)
+
+
+def _read_times(path: Path) -> dict[int, int]:
+    return {int(stamp): steady for stamp, steady in json.loads(path.read_text()).items()}
+
+
+def _evaluate(out: Path, clip: Path, recording: Recording) -> Report:
+    """Compare every recorded mask with the truth of its stamp, and draw."""
+    manifest = OnnxRuntime(weights.DEFAULT).manifest
+    space = manifest.label_space()
+    matrix = ConfusionMatrix(len(manifest.classes), (*manifest.void_ids, 255))
+    masks = _masks(recording.bag)
+    for stamp, mask in masks.items():
+        matrix.add(_truth(clip, stamp), mask)
+    pictures = dict(_pictures(clip / "bag"))
+    write_video(
+        out / "overlay.mp4",
+        (draw_overlay(pictures[s], masks[s], space) for s in sorted(masks)),
+        rate=RATE,
+    )
+    chosen = sorted(masks)[:: max(1, len(masks) // SAMPLES)][:SAMPLES]
+    start = min(recording.sent)
+    samples = [
+        Sample(
+            f"{(s - start) / 1e9:.1f} s",
+            pictures[s],
+            draw_overlay(pictures[s], masks[s], space),
+            paint(_truth(clip, s), space),
+        )
+        for s in chosen
+    ]
+    report, timeline = _report(manifest, matrix, recording)
+    write_json(out / "report.json", report)
+    write_html(
+        out / "report.html",
+        report,
+        samples=samples,
+        timeline=timeline,
+        confusion=matrix.counts,
+        space=space,
+    )
+    return report
+
+
+def _report(
+    manifest: Manifest, matrix: ConfusionMatrix, recording: Recording
+) -> tuple[Report, Timeline]:
+    answered = sorted(s for s in recording.received if s in recording.sent)
+    if not answered:
+        raise SegPerceptionError("no mask was received; look at the logs beside the report")
+    ages = [(recording.received[s] - recording.sent[s]) / 1e6 for s in answered]
+    arrivals = [recording.received[s] / 1e9 for s in answered]
+    start = min(recording.sent)
+    p50, p95, p99 = (float(v) for v in np.percentile(ages, (50, 95, 99)))
+    values = _last_diagnostic(recording.bag)
+    ious = matrix.iou()
+    report = Report(
+        miou=matrix.miou(),
+        miou_void_counted=matrix.miou(void_counted=True),
+        pixel_accuracy=matrix.pixel_accuracy(),
+        per_class_iou={
+            n: None if np.isnan(v) else float(v)
+            for n, v in zip(manifest.classes, ious, strict=True)
+        },
+        frames_in=len(recording.sent),
+        frames_out=len(answered),
+        dropped=len(recording.sent) - len(answered),
+        rate_hz=(len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-9),
+        age_ms={"p50": p50, "p95": p95, "p99": p99},
+        stage_ms={
+            key.removeprefix("stage.").removesuffix("_ms"): float(value)
+            for key, value in values.items()
+            if key.startswith("stage.")
+        },
+        model=manifest.name,
+        provider=values.get("provider", ""),
+        threads=int(values.get("threads", 0)),
+        notes=NOTES,
+    )
+    return report, Timeline([(s - start) / 1e9 for s in answered], ages)
+
+
+def _masks(bag: Path) -> dict[int, NDArray[np.uint8]]:
+    with BagReader(bag) as reader:
+        decoded = [deserialize(m) for m in reader.raw([MASKS])]
+    return {messages.stamp_ns(m.header): messages.to_array(m) for m in decoded}
+
+
+def _pictures(bag: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    with BagReader(bag) as reader:
+        for raw in reader.raw([PICTURES]):
+            message = deserialize(raw)
+            yield messages.stamp_ns(message.header), messages.decode(message).image
+
+
+def _truth(clip: Path, stamp: int) -> NDArray[np.uint8]:
+    path = clip / "truth" / f"{stamp}.png"
+    truth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if truth is None:
+        raise SegPerceptionError(f"{path} is missing: the package was installed without its clip")
+    return np.asarray(truth, np.uint8)
+
+
+def _last_diagnostic(bag: Path) -> dict[str, str]:
+    with BagReader(bag) as reader:
+        arrays = [deserialize(m) for m in reader.raw(["/diagnostics"])]
+    own = [s for a in arrays for s in a.status if s.name.startswith(NODE)]
+    return {value.key: value.value for value in own[-1].values} if own else {}
+
+
+def _print_table(console: Console, report: Report) -> None:
+    table = Table(title="seg_perception demo", show_header=False)
+    rows = {
+        "mean IoU (void ignored)": f"{report.miou:.3f}",
+        "pixel accuracy": f"{report.pixel_accuracy:.3f}",
+        "pictures in / masks out": f"{report.frames_in} / {report.frames_out}",
+        "rate": f"{report.rate_hz:.1f} Hz",
+        "age p50 / p95 / p99": " / ".join(f"{v:.0f}" for v in report.age_ms.values()) + " ms",
+        "network": f"{report.stage_ms.get('network', float('nan')):.1f} ms",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    for name, iou in report.per_class_iou.items():
+        table.add_row(f"  IoU {name}", "-" if iou is None else f"{iou:.3f}")
+    console.print(table)

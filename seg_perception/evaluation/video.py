@@ -1,0 +1,35 @@
+"""H.264 video that a browser plays."""
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], *, rate: float) -> int:
+    """Write uint8 BGR pictures (H,W,3) of one size as mp4 at `rate` Hz; return how many.
+
+    Odd sizes lose their last row or column, which H.264 cannot hold. The index stands in front,
+    so that playing begins before the file is loaded; the file is renamed into place when whole.
+    """
+    beside = path.with_name(path.name + ".part")
+    count = 0
+    with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "fast"}
+        for picture in pictures:
+            height, width = (s // 2 * 2 for s in picture.shape[:2])
+            if not count:
+                stream.height, stream.width = height, width
+            cropped = np.ascontiguousarray(picture[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cropped, format="bgr24")))
+            count += 1
+        if count:
+            container.mux(stream.encode(None))
+    os.replace(beside, path)
+    return count

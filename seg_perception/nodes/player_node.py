@@ -1,0 +1,148 @@
+"""Play a bag into the ROS graph: recorded bytes, recorded stamps, recorded pace, and /clock.
+
+Waits for an active segmentation node and a matched subscriber before the first picture. Writes the
+steady time (CLOCK_MONOTONIC, ns) of each picture's publish call, so that a recorder on the same
+machine can tell ages.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+
+from seg_perception import messages
+from seg_perception.errors import DataError, SegPerceptionError
+from seg_perception.evaluation.bags import IMAGE_TYPES, BagReader, RawMessage, deserialize
+
+CLOCK_PERIOD_NS = 10_000_000
+DEPTH = 10
+
+
+class Player(Node):
+    """Publish the messages of one bag."""
+
+    def __init__(self, bag: Path) -> None:
+        super().__init__("player")
+        with BagReader(bag) as reader:
+            self._records = list(reader.raw())
+            topics = reader.topics
+        if not self._records:
+            raise DataError(f"{bag} is empty; record it again")
+        self._publishers_ = {
+            topic: self.create_publisher(_class_of(kind), topic, QoSProfile(depth=DEPTH))
+            for topic, kind in topics.items()
+        }
+        self._pictures = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
+        self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
+
+    def wait_until_heard(self, node: str, timeout: float) -> None:
+        """Return when `node` is active and every picture topic has a subscriber."""
+        client = self.create_client(GetState, f"/{node}/get_state")
+        deadline = time.monotonic() + timeout
+        while not self._is_heard(client):
+            if time.monotonic() > deadline:
+                raise SegPerceptionError(
+                    f"{node} is not active or does not subscribe to {', '.join(self._pictures)} "
+                    f"after {timeout:g} s; look at its log and its remaps"
+                )
+            rclpy.spin_once(self, timeout_sec=0.05)
+
+    def play(self, rate: float) -> dict[int, int]:
+        """Publish everything at `rate` times the recorded pace.
+
+        Returns the steady time in ns of each picture's publish call, by its stamp in ns.
+        """
+        sent: dict[int, int] = {}
+        first = self._records[0].time_ns
+        started = time.monotonic_ns()
+        tick = first
+        for record in self._records:
+            while tick <= record.time_ns:
+                _sleep_until(started + int((tick - first) / rate))
+                self._publish_clock(tick)
+                tick += CLOCK_PERIOD_NS
+            _sleep_until(started + int((record.time_ns - first) / rate))
+            self._publish_clock(record.time_ns)
+            if record.topic in self._pictures:
+                sent[_stamp(record)] = time.monotonic_ns()
+            self._publishers_[record.topic].publish(record.data)
+        return sent
+
+    def finish(self, seconds: float) -> None:
+        """Go on with the clock for a while and wait until the subscribers have everything."""
+        end = self._records[-1].time_ns
+        for i in range(int(seconds * 1e9 / CLOCK_PERIOD_NS)):
+            self._publish_clock(end + i * CLOCK_PERIOD_NS)
+            time.sleep(CLOCK_PERIOD_NS / 1e9)
+        for topic in self._pictures:
+            self._publishers_[topic].wait_for_all_acked(Duration(seconds=2))
+
+    def _is_heard(self, client: Any) -> bool:
+        if not all(self._publishers_[t].get_subscription_count() for t in self._pictures):
+            return False
+        if not client.service_is_ready():
+            return False
+        future = client.call_async(GetState.Request())
+        rclpy.spin_until_future_complete(self, future, timeout_sec=1.0)
+        state = future.result()
+        return state is not None and state.current_state.id == State.PRIMARY_STATE_ACTIVE
+
+    def _publish_clock(self, time_ns: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
+        self._clock.publish(message)
+
+
+def _class_of(kind: str) -> Any:
+    package, name = kind.split("/msg/")
+    return getattr(import_module(f"{package}.msg"), name)
+
+
+def _stamp(record: RawMessage) -> int:
+    return messages.stamp_ns(deserialize(record).header)
+
+
+def _sleep_until(steady_ns: int) -> None:
+    left = steady_ns - time.monotonic_ns()
+    if left > 0:
+        time.sleep(left / 1e9)
+
+
+def main() -> None:
+    """Play a bag once."""
+    parser = argparse.ArgumentParser(description="play a bag into the ROS graph")
+    parser.add_argument("bag", type=Path)
+    parser.add_argument("--sent", type=Path, required=True, help="JSON of publish times")
+    parser.add_argument("--node", default="segmentation_node", help="node to wait for")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--timeout", type=float, default=60.0)
+    options = parser.parse_args()
+    rclpy.init()
+    try:
+        player = Player(options.bag)
+        player.wait_until_heard(options.node, options.timeout)
+        sent = player.play(options.rate)
+        player.finish(1.0)
+        beside = options.sent.with_suffix(".part")
+        beside.write_text(json.dumps(sent))
+        os.replace(beside, options.sent)
+    except SegPerceptionError as error:
+        sys.exit(f"player: {error}")
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
