@@ -1,0 +1,174 @@
+"""A ROS graph for one test: node processes over DDS in a domain of their own."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from seg_perception.messages import fill_image
+
+PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
+NODE = "/segmentation_node"
+TIMEOUT = 30.0
+_domains = itertools.count(os.getpid() % 60)
+
+
+class Graph:
+    """Start nodes, publish, collect and call services; use as a context manager."""
+
+    def __init__(self, logs: Path) -> None:
+        self.domain = 1 + next(_domains) % 100
+        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = PROFILE
+        self._logs = logs
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=self.domain)
+        self.node: Node = rclpy.create_node("tester", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.diagnostics = self.collect(DiagnosticArray, "/diagnostics", depth=50)
+
+    def __enter__(self) -> "Graph":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def start(self, *command: str) -> "subprocess.Popen[bytes]":
+        """Start a Python process in this domain; its output goes to a log."""
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
+        log = (self._logs / f"process{len(self._processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, *command], env=environment, stdout=log, stderr=log
+        )
+        self._processes.append(process)
+        return process
+
+    def start_node(self, remaps: dict[str, str] | None = None, **parameters: object) -> Any:
+        """Start segmentation_node with parameters."""
+        arguments = ["-m", "seg_perception.nodes.segmentation_node", "--ros-args"]
+        for name, value in {"diagnostics_period": 0.2, **parameters}.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            arguments += ["-p", f"{name}:={text}"]
+        for name, value in (remaps or {}).items():
+            arguments += ["-r", f"{name}:={value}"]
+        return self.start(*arguments)
+
+    def collect(self, kind: type, topic: str, *, depth: int = 10, reliable: bool = True) -> list:
+        """Subscribe and return the list that messages are appended to."""
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        messages: list[Any] = []
+        self.node.create_subscription(
+            kind, topic, messages.append, QoSProfile(depth=depth, reliability=policy)
+        )
+        return messages
+
+    def camera(self, kind: type = Image, topic: str = "/image", *, reliable: bool = True) -> Any:
+        """Return a publisher of pictures."""
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return self.node.create_publisher(kind, topic, QoSProfile(depth=5, reliability=policy))
+
+    def picture(self, image: np.ndarray, encoding: str = "rgb8", stamp: int = 0) -> Image:
+        """Return an Image message with a stamp in ns (0: now)."""
+        message = fill_image(Image(), image, encoding, Image().header)
+        stamp = stamp or self.node.get_clock().now().nanoseconds
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        message.header.frame_id = "camera_optical"
+        return message
+
+    def spin(self, seconds: float) -> None:
+        self.wait(lambda: False, seconds, must=False)
+
+    def wait(self, done: Callable[[], Any], seconds: float = TIMEOUT, *, must: bool = True) -> None:
+        """Spin until `done`; fail with the logs when it does not come."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                assert not must, f"waited {seconds} s in vain; {self.status()}\n{self.logs()}"
+                return
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def ask(self, publisher: Any, message: Any, answers: list) -> Any:
+        """Publish until an answer comes; return it."""
+        before = len(answers)
+        self.wait(publisher.get_subscription_count)
+        deadline = time.monotonic() + TIMEOUT
+        while len(answers) == before and time.monotonic() < deadline:
+            publisher.publish(message)
+            self.wait(lambda: len(answers) > before, 0.5, must=False)
+        assert len(answers) > before, f"no answer; {self.status()}\n{self.logs()}"
+        return answers[-1]
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        self.wait(client.service_is_ready)
+        future = client.call_async(request)
+        self.wait(future.done)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def state(self) -> str:
+        return self.call(GetState, f"{NODE}/get_state", GetState.Request()).current_state.label
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, f"{NODE}/change_state", request).success
+
+    def set(self, name: str, value: object) -> Any:
+        """Set one parameter; return the result with `successful` and `reason`."""
+        request = SetParameters.Request()
+        request.parameters = [Parameter(name, value=value).to_parameter_msg()]
+        return self.call(SetParameters, f"{NODE}/set_parameters", request).results[0]
+
+    def wait_for_status(self, text: str) -> Any:
+        """Return the first status whose message contains `text`."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found.extend(s for a in self.diagnostics for s in a.status if text in s.message)
+            return bool(found)
+
+        self.diagnostics.clear()
+        self.wait(look)
+        return found[-1]
+
+    def status(self) -> str:
+        return self.diagnostics[-1].status[0].message if self.diagnostics else "no diagnostics"
+
+    def values(self) -> dict[str, str]:
+        """Return the values of a fresh diagnostic."""
+        self.diagnostics.clear()
+        self.wait(lambda: self.diagnostics)
+        return {v.key: v.value for v in self.diagnostics[-1].status[0].values}
+
+    def logs(self) -> str:
+        return "\n".join(p.read_text(errors="replace")[-2000:] for p in self._logs.glob("*.log"))
+
+
+def stop(process: "subprocess.Popen[bytes]", kind: signal.Signals) -> int:
+    """Send a signal and return the exit status."""
+    process.send_signal(kind)
+    return process.wait(10)

@@ -1,0 +1,94 @@
+"""Parameters, the stream monitor, the catalogue and the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from seg_perception import cli
+from seg_perception.catalogue import ENTRIES, Entry
+from seg_perception.monitor import StreamMonitor
+from seg_perception.parameters import SegmentationParameters, specs
+
+
+def test_defaults_are_within_their_own_ranges() -> None:
+    defaults = SegmentationParameters()
+    for name, spec in specs(SegmentationParameters).items():
+        assert spec.complaint(name, getattr(defaults, name)) == ""
+        assert spec.text
+
+
+def test_bad_values_are_named() -> None:
+    known = specs(SegmentationParameters)
+    assert known["threads"].complaint("threads", 0) == "threads is 0, below 1"
+    assert known["min_confidence"].complaint("min_confidence", 1.5).endswith("above 1.0")
+    assert "choose one of raw, compressed" in known["image_transport"].complaint("x", "theora")
+
+
+def test_gaps_are_drops_and_a_decrease_is_a_restart() -> None:
+    monitor = StreamMonitor()
+    for sequence in (1, 2, 5, 1, 3):
+        monitor.on_received(0.0, "a", sequence)
+    monitor.on_received(0.0, "b", 70)
+    monitor.on_received(0.0, "b", None)
+    values = monitor.values(0.0)
+    assert (values["received"], values["dropped"]) == ("7", "3")
+
+
+def test_rate_age_and_stages_are_reported() -> None:
+    monitor = StreamMonitor()
+    assert "age_p50_ms" not in monitor.values(0.0)
+    for i in range(11):
+        monitor.on_published(i * 0.1, 0.05, {"network": 20.0})
+    monitor.on_unreadable("bad bytes")
+    values = monitor.values(1.0)
+    assert values["rate_hz"] == "10.00"
+    assert values["age_p50_ms"] == "50.0"
+    assert values["stage.network_ms"] == "20.000"
+    assert (values["unreadable"], values["last_error"]) == ("1", "bad bytes")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.arch}-{e.dataset}")
+def test_the_catalogue_tells_what_the_networks_are(entry: Entry) -> None:
+    import torch
+
+    from seg_perception.models import create_model
+
+    model = create_model(entry.arch, dataset=entry.dataset).eval()
+    assert sum(p.numel() for p in model.parameters()) == entry.parameters
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, *entry.size))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gmacs, abs=1e-3)
+
+
+def test_models_lists_shows_and_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"arch", "dataset", "parameters", "gmacs"} <= set(rows[0])
+    assert cli.main(["models", "show", "default"]) == 0
+    assert "pedestrian" in capsys.readouterr().out
+    assert cli.main(["models", "path", "default"]) == 0
+    assert capsys.readouterr().out.strip().endswith("default.onnx")
+
+
+def test_failures_exit_1_and_wrong_usage_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "show", "/nowhere.onnx"]) == 1
+    assert "no model file at /nowhere.onnx" in capsys.readouterr().err
+    assert cli.main(["models", "path", "big"]) == 1
+    assert "no bundled model 'big'; there is: default" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fly"])
+    assert stop.value.code == 2
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; import seg_perception.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'onnxruntime', 'numba', 'cv2', 'rclpy'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
