@@ -29,6 +29,7 @@ from seg_perception.evaluation.bags import BagReader, deserialize
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
 from seg_perception.evaluation.video import write_video
+from seg_perception.launch_arguments import ALLOCATOR
 from seg_perception.manifest import Manifest
 from seg_perception.runtimes.onnx import OnnxRuntime
 
@@ -44,12 +45,6 @@ NOTES = (
     "CamVid: Brostow, Shotton, Fauqueur, Cipolla (ECCV 2008); Brostow, Fauqueur, Cipolla (Pattern "
     "Recognition Letters 2009); released by its authors for research.",
 )
-# glibc gives the pages of large messages back after each one unless told otherwise.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "2147483648",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 
 
 class Recording(NamedTuple):

@@ -45,11 +45,11 @@ class Player(Node):
             for topic, kind in topics.items()
         }
         self._pictures = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
-        self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
+        self._ticks = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
 
     def wait_until_heard(self, node: str, timeout: float) -> None:
         """Return when `node` is active and every picture topic has a subscriber."""
-        client = self.create_client(GetState, f"/{node}/get_state")
+        client: Any = self.create_client(GetState, f"/{node}/get_state")
         deadline = time.monotonic() + timeout
         while not self._is_heard(client):
             if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ class Player(Node):
     def _publish_clock(self, time_ns: int) -> None:
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
-        self._clock.publish(message)
+        self._ticks.publish(message)
 
 
 def _class_of(kind: str) -> Any:

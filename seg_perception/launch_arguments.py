@@ -1,0 +1,52 @@
+"""What launch/robot.launch.py makes of its arguments; knows neither ROS nor launch."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# What a profile changes; everything else keeps the default of parameters.py.
+PROFILES: dict[str, dict[str, Any]] = {
+    "arm": {"threads": 2},
+    "cpu": {"threads": 2},
+    "gpu": {"provider": "cuda"},
+}
+# glibc gives the pages of large messages back after each one unless told otherwise.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "2147483648",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+class NodeSettings(NamedTuple):
+    """Parameters, remaps and environment of segmentation_node."""
+
+    parameters: dict[str, Any]
+    remaps: list[tuple[str, str]]
+    environment: dict[str, str]
+
+
+def segmentation_settings(
+    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
+) -> NodeSettings:
+    """Turn launch arguments (all strings) into settings.
+
+    `camera` is the namespace of a camera: its pictures are `<camera>/image_raw` unless `image`
+    names another topic; camera_info is the neighbour of the picture's topic. What `environment`
+    already sets is left alone.
+    """
+    image = arguments["image"] or f"{arguments['camera'].rstrip('/')}/image_raw"
+    info = f"{image.rpartition('/')[0]}/camera_info"
+    parameters: dict[str, Any] = {
+        **PROFILES[arguments["profile"]],
+        "image_transport": arguments["image_transport"],
+        "use_sim_time": arguments["use_sim_time"] == "true",
+    }
+    for name in ("model", "label_space"):
+        if arguments[name]:
+            parameters[name] = arguments[name]
+    wanted = {**ALLOCATOR, "FASTDDS_DEFAULT_PROFILES_FILE": fastdds_profile}
+    return NodeSettings(
+        parameters,
+        [("image", image), ("camera_info", info)],
+        {name: value for name, value in wanted.items() if name not in environment},
+    )

@@ -1,0 +1,83 @@
+"""Launch arguments become the parameters and remaps that the node knows."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg_perception.launch_arguments import PROFILES, segmentation_settings
+from seg_perception.parameters import SegmentationParameters, specs
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {
+    "camera": "/camera",
+    "image": "",
+    "image_transport": "raw",
+    "model": "",
+    "label_space": "",
+    "profile": "cpu",
+    "use_sim_time": "false",
+}
+
+
+def settings(environment: dict[str, str] | None = None, **changes: str):
+    return segmentation_settings(
+        {**DEFAULTS, **changes}, fastdds_profile="/p.xml", environment=environment or {}
+    )
+
+
+def test_a_camera_names_its_topics() -> None:
+    assert settings(camera="/front/").remaps == [
+        ("image", "/front/image_raw"),
+        ("camera_info", "/front/camera_info"),
+    ]
+    assert settings(image="/a/b/rgb").remaps == [
+        ("image", "/a/b/rgb"),
+        ("camera_info", "/a/b/camera_info"),
+    ]
+
+
+def test_only_what_was_given_overrides_the_defaults() -> None:
+    plain = settings().parameters
+    assert "model" not in plain
+    assert plain["use_sim_time"] is False
+    given = settings(model="/m.onnx", use_sim_time="true", profile="gpu").parameters
+    assert (given["model"], given["use_sim_time"], given["provider"]) == ("/m.onnx", True, "cuda")
+
+
+def test_the_users_environment_wins() -> None:
+    assert settings().environment["FASTDDS_DEFAULT_PROFILES_FILE"] == "/p.xml"
+    assert "MALLOC_TOP_PAD_" in settings().environment
+    mine = settings({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine.xml"}).environment
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in mine
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_and_config_files_name_real_parameters(profile: str) -> None:
+    known = {**specs(SegmentationParameters), "use_sim_time": None, "image_transport": None}
+    assert set(settings(profile=profile).parameters) <= set(known)
+    for path in (ROOT / "config").glob("*.yaml"):
+        assert set(yaml.safe_load(path.read_text())["/**"]["ros__parameters"]) <= set(known)
+
+
+def test_the_launch_file_is_sound_python_and_describes_itself() -> None:
+    path = ROOT / "launch" / "robot.launch.py"
+    ast.parse(path.read_text())
+    if not (importlib.util.find_spec("launch") and importlib.util.find_spec("launch_ros")):
+        pytest.skip("launch and launch_ros are not installed (they come with ROS, not from PyPI)")
+    from launch import LaunchContext
+    from launch.launch_description_sources import get_launch_description_from_python_launch_file
+
+    description = get_launch_description_from_python_launch_file(str(path))
+    context = LaunchContext()
+    names = [a.name for a in description.get_launch_arguments()]
+    assert {"camera", "model", "profile", "params_file"} <= set(names)
+    for entity in description.entities:
+        entity.visit(context)
+
+
+def test_the_fast_dds_profile_has_a_large_segment() -> None:
+    text = (ROOT / "config" / "fastdds.xml").read_text()
+    assert "<segment_size>67108864</segment_size>" in text
