@@ -90,7 +90,8 @@ def export_onnx(
     try:
         onnx.save(graph, str(beside))
         parity = compare(network, OnnxRuntime(beside), mean=mean, std=std)
-        if parity.difference > TOLERANCE or parity.labels_differ:
+        limit = max(TOLERANCE, NOISE * parity.noise)
+        if parity.difference > limit or parity.labels_differ:
             raise ModelError(
                 f"the exported file differs from the network: {parity.difference:.2e} of the "
                 f"largest logit (allowed {limit:.1e}), {parity.labels_differ} of {parity.labels} "
