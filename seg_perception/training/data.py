@@ -58,8 +58,8 @@ class CropCentres:
     Rare classes (pedestrians, signs) are thus seen far more often than their share of pixels.
     """
 
-    def __init__(self, labels: Tensor, *, classes: int, generator: np.random.Generator) -> None:
-        self._random = generator
+    def __init__(self, labels: Tensor, *, classes: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
         self._points: list[list[NDArray[Any]]] = []
         for label in labels.numpy():
             by_class = []
@@ -73,13 +73,19 @@ class CropCentres:
                     )
             self._points.append(by_class)
 
-    def draw(self, indices: NDArray[Any], size: tuple[int, int], balanced: float) -> NDArray[Any]:
+    def draw(
+        self,
+        indices: NDArray[Any],
+        size: tuple[int, int],
+        balanced: float,
+        random: np.random.Generator,
+    ) -> NDArray[Any]:
         """Return a centre (row, column) in pixels for each index, float32 (B,2)."""
-        centres = (self._random.random((len(indices), 2)) * size).astype(np.float32)
+        centres = (random.random((len(indices), 2)) * size).astype(np.float32)
         for i, index in enumerate(indices):
-            if self._random.random() < balanced and self._points[index]:
-                points = self._points[index][self._random.integers(len(self._points[index]))]
-                centres[i] = points[self._random.integers(len(points))]
+            if random.random() < balanced and self._points[index]:
+                points = self._points[index][random.integers(len(self._points[index]))]
+                centres[i] = points[random.integers(len(points))]
         return centres
 
 

@@ -129,9 +129,7 @@ class State:
 
     def __init__(self, model: WithAuxiliaryHeads, train: Pictures, config: Config) -> None:
         self.config = config
-        self.centres = CropCentres(
-            train.labels, classes=config.classes, generator=np.random.default_rng(config.seed)
-        )
+        self.centres = CropCentres(train.labels, classes=config.classes, seed=config.seed)
         self.model = model
         self.averaged = copy.deepcopy(model).eval().requires_grad_(False)
         decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -199,7 +197,7 @@ def _train_epoch(state: State, train: Pictures, weights: Tensor, steps: int) -> 
     for i in range(steps):
         index = order[i * config.batch : (i + 1) * config.batch]
         size = (int(train.images.shape[2]), int(train.images.shape[3]))
-        centres = torch.from_numpy(state.centres.draw(index, size, config.balanced))
+        centres = torch.from_numpy(state.centres.draw(index, size, config.balanced, state.random))
         images, truth = augment(
             train.images[index].to(device),
             train.labels[index].to(device),
