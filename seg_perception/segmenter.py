@@ -17,6 +17,8 @@ from seg_perception.manifest import Manifest
 from seg_perception.runtimes import Runtime
 from seg_perception.runtimes.onnx import OnnxRuntime
 
+WARM_UPS = 3  # ONNX Runtime still lays out its memory in the second run
+
 
 class Segmentation(NamedTuple):
     """Labels uint8 (H,W), 255 unknown; confidence uint8 (H,W) or None; stage times in ms."""
@@ -36,8 +38,9 @@ class Segmenter:
         self.provider: str = runtime.provider
         self.space = self.manifest.label_space(label_space)
         decoding.warm_up()
-        height, width = self.manifest.input.size
-        self(np.zeros((height, width, 3), np.uint8))
+        noise = np.random.default_rng(0).integers(0, 256, (*self.manifest.input.size, 3))
+        for _ in range(WARM_UPS):
+            self(noise.astype(np.uint8))
 
     @classmethod
     def load(

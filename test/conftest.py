@@ -28,7 +28,10 @@ def card(**changes: Any) -> dict[str, Any]:
 
 
 def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int, int]) -> Path:
-    """Write a network whose logit c is the mean of channel c over 4x4 blocks, times 0.1."""
+    """Write a network whose logit c is the mean of channel c over 4x4 blocks, times 0.1.
+
+    Where the manifest says `labels` it ends in an argmax.
+    """
     kernel = np.zeros((3, 3, BLOCK, BLOCK), np.float32)
     for c in range(3):
         kernel[c, c] = 0.1 / BLOCK**2
@@ -38,15 +41,19 @@ def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int,
         helper.make_node("Conv", ["planes", "kernel"], ["logits"], strides=[BLOCK, BLOCK]),
     ]
     height, width = size
+    output = helper.make_tensor_value_info(
+        "logits", TensorProto.FLOAT, [1, 3, height // BLOCK, width // BLOCK]
+    )
+    if (manifest or {}).get("output", {}).get("kind") == "labels" and "argmax" in path.name:
+        nodes.append(helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0))
+        output = helper.make_tensor_value_info(
+            "labels", TensorProto.INT64, [1, height // BLOCK, width // BLOCK]
+        )
     graph = helper.make_graph(
         nodes,
         "brightest",
         [helper.make_tensor_value_info("picture", TensorProto.UINT8, [1, height, width, 3])],
-        [
-            helper.make_tensor_value_info(
-                "logits", TensorProto.FLOAT, [1, 3, height // BLOCK, width // BLOCK]
-            )
-        ],
+        [output],
         [numpy_helper.from_array(kernel, "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -201,6 +201,18 @@ def test_parameters_are_checked_while_running(
     ros.wait(lambda: (to_array(ros.ask(camera, grey, masks)) == 255).all())
 
 
+def test_a_model_without_confidence_refuses_a_minimum(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    masks = ros.collect(Image, f"{NODE}/label_mask")
+    ros.start_node(model=make_model("argmax.onnx", output={"kind": "labels"}))
+    ros.ask(ros.camera(), ros.picture(halves), masks)
+    assert not ros.node.count_publishers(f"{NODE}/confidence")
+    refused = ros.set("min_confidence", 0.5)
+    assert not refused.successful
+    assert "labels without confidence" in refused.reason
+
+
 def test_old_pictures_are_skipped_and_counted(
     ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
 ) -> None:
@@ -234,27 +246,26 @@ def test_enable_stops_and_starts(
 
 
 def test_the_newest_picture_wins_and_drops_are_counted(
-    ros: Graph, make_model: Callable[..., Path]
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
 ) -> None:
     masks = ros.collect(Image, f"{NODE}/label_mask", depth=100)
     camera = ros.camera()
-    # White noise at this size keeps the label stage busy for longer than pictures take to come.
-    size = {"size": [480, 640], "layout": "NHWC", "dtype": "uint8"}
+    # A large input keeps the network busy for longer than small pictures take to come.
+    size = {"size": [1600, 2400], "layout": "NHWC", "dtype": "uint8"}
     ros.start_node(model=make_model(input=size))
-    noise = np.random.default_rng(0).integers(0, 256, (960, 1280, 3)).astype(np.uint8)
-    first = ros.ask(camera, ros.picture(noise, stamp=1_000_000_000), masks)
+    first = ros.ask(camera, ros.picture(halves, stamp=1_000_000_000), masks)
     assert first.header.stamp.sec == 1
     ros.spin(1.0)
     asked = int(ros.values()["received"])
     for i in range(40):
-        camera.publish(ros.picture(noise, stamp=(i + 2) * 10**9))
+        camera.publish(ros.picture(halves, stamp=(i + 2) * 10**9))
         ros.spin(0.005)
     ros.wait(lambda: masks[-1].header.stamp.sec == 41)
     stamps = [m.header.stamp.sec for m in masks]
     assert stamps == sorted(stamps)
     values = ros.values()
     received = int(values["received"]) - asked
-    assert received < 40, "the machine is too fast for this test: make the pictures larger"
+    assert received < 40, "the machine is too fast for this test: make the input larger"
     assert int(values["dropped"]) == 40 - received
 
 

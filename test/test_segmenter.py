@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seg_perception.drawing import draw_overlay
-from seg_perception.errors import ImageError
+from seg_perception.errors import ImageError, ModelError
 from seg_perception.labels import class_shares
 from seg_perception.segmenter import Segmenter
 
@@ -60,6 +60,17 @@ def test_confidence_is_skipped_when_nobody_asks(
 ) -> None:
     result = Segmenter.load(make_model())(halves, confidence=False, min_confidence=0.1)
     assert result.confidence is None
+
+
+def test_a_network_that_gives_labels_has_no_confidence(
+    make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    segmenter = Segmenter.load(make_model("argmax.onnx", output={"kind": "labels"}))
+    result = segmenter(halves)
+    assert result.confidence is None
+    assert (result.labels == Segmenter.load(make_model())(halves).labels).all()
+    with pytest.raises(ModelError, match=r"min_confidence is 0.5 but .*set it to 0"):
+        segmenter(halves, min_confidence=0.5)
 
 
 def test_padding_is_cut_off_again(make_model: Callable[..., Path], halves: np.ndarray) -> None:

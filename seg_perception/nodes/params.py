@@ -18,12 +18,12 @@ from seg_perception.parameters import Change, Spec, specs
 Parameters = TypeVar("Parameters")
 
 
-def declare(node: Node, parameters: type) -> list[str]:
-    """Declare every parameter; return what is wrong with values given at start.
+def declare(node: Node, parameters: type) -> dict[str, str]:
+    """Declare every parameter; return what is wrong with values given at start, by name.
 
     A wrong value leaves its default behind and the node alive, so that diagnostics can tell.
     """
-    complaints = []
+    complaints: dict[str, str] = {}
     for entry in fields(parameters):
         spec: Spec = entry.metadata["spec"]
         descriptor = _descriptor(spec, entry.default)
@@ -34,7 +34,7 @@ def declare(node: Node, parameters: type) -> list[str]:
             complaint = f"parameter {entry.name}: {error}"
             node.declare_parameter(entry.name, entry.default, descriptor, ignore_override=True)
         if complaint:
-            complaints.append(complaint)
+            complaints[entry.name] = complaint
     return complaints
 
 

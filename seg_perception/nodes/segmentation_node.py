@@ -8,6 +8,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -65,6 +66,7 @@ class SegmentationNode(LifecycleNode):
         self.add_on_set_parameters_callback(
             params.refuse_bad_values(SegmentationParameters, lambda: self._segmenter is not None)
         )
+        self.add_on_set_parameters_callback(self._check_min_confidence)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._worker = Worker(self)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -87,7 +89,7 @@ class SegmentationNode(LifecycleNode):
         """Load and warm the model, create the publishers."""
         try:
             if self._start_complaints:
-                raise SegPerceptionError("; ".join(self._start_complaints))
+                raise SegPerceptionError("; ".join(self._start_complaints.values()))
             self._configure(params.read(self, SegmentationParameters))
         except SegPerceptionError as error:
             self._config_error = str(error)
@@ -282,11 +284,18 @@ class SegmentationNode(LifecycleNode):
         response.message = "segmenting" if request.data else "pictures are ignored"
         return response
 
+    def _check_min_confidence(self, changes: list[Any]) -> SetParametersResult:
+        for change in changes:
+            if change.name == "min_confidence" and self._segmenter is not None:
+                try:
+                    self._segmenter.check_min_confidence(change.value)
+                except SegPerceptionError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
     def _on_parameters_set(self, changes: list[Any]) -> None:
-        named = {change.name for change in changes}
-        self._start_complaints = [
-            c for c in self._start_complaints if not any(n in c.split() for n in named)
-        ]
+        for change in changes:
+            self._start_complaints.pop(change.name, None)
         self._settings = params.read(self, SegmentationParameters)
 
     def _publish_label_info(self) -> None:
