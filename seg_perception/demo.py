@@ -25,7 +25,7 @@ from rich.table import Table
 from seg_perception import messages, weights
 from seg_perception.drawing import draw_overlay, paint
 from seg_perception.errors import SegPerceptionError
-from seg_perception.evaluation.bags import BagReader, deserialize
+from seg_perception.evaluation.bags import BagReader
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
 from seg_perception.evaluation.video import write_video
@@ -62,10 +62,11 @@ def run_demo(out: Path, *, rate: float = 1.0) -> Report:
     """
     console = Console()
     out.mkdir(parents=True, exist_ok=True)
+    manifest = OnnxRuntime(weights.DEFAULT).manifest
     with resources.as_file(resources.files("seg_perception") / "clip") as clip:
         stamps = _stamps(clip / "bag")
         recording = _play(out, clip / "bag", stamps, rate, console)
-        report = _evaluate(out, clip, recording)
+        report = _evaluate(out, clip, recording, manifest)
     _print_table(console, report)
     console.print(f"open {out / 'report.html'}")
     return report
@@ -73,7 +74,7 @@ def run_demo(out: Path, *, rate: float = 1.0) -> Report:
 
 def _stamps(bag: Path) -> list[int]:
     with BagReader(bag) as reader:
-        return [messages.stamp_ns(deserialize(m).header) for m in reader.raw([PICTURES])]
+        return [messages.stamp_ns(m.header) for m in reader.messages([PICTURES])]
 
 
 def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console) -> Recording:
@@ -89,11 +90,13 @@ def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console
         Progress(*columns, console=console) as progress,
     ):
         environment = {
-            **ALLOCATOR,
-            # A domain of its own: other robots on this network are not disturbed.
-            "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-            "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
             **os.environ,
+            **ALLOCATOR,
+            # A domain of its own, on this machine alone, whatever the shell says: a robot nearby
+            # shall hear neither the pictures nor the clock of a recorded drive.
+            "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
         }
         task = progress.add_task("starting the nodes", total=len(stamps))
 
@@ -115,9 +118,11 @@ def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console
         while player.is_running():
             progress.update(task, completed=recorder.latest.get("masks", 0))
             node.check()
+            recorder.check()
             time.sleep(0.1)
         player.check()
-        recorder.end(after=5.0)
+        recorder.end(after=10.0)
+        recorder.check()
         progress.update(task, completed=recorder.latest.get("masks", 0))
     recording = Recording(result, _read_times(sent), _read_times(received))
     sent.unlink()
@@ -169,12 +174,16 @@ class _Process:
             time.sleep(0.05)
 
     def end(self, after: float) -> None:
-        """Give the process `after` seconds to end by itself, then ask, then insist."""
-        for ask in (None, self._process.terminate, self._process.kill):
-            if ask is not None:
-                ask()
+        """Give the process `after` seconds to end by itself, then ask, and at last insist.
+
+        A killed node leaves its 64 MB of shared memory behind, so it gets time to obey.
+        """
+        ask, insist = self._process.terminate, self._process.kill
+        for action, seconds in ((None, after), (ask, 10.0), (insist, 10.0)):
+            if action is not None:
+                action()
             try:
-                self._process.wait(after)
+                self._process.wait(seconds)
                 break
             except subprocess.TimeoutExpired:
                 continue
@@ -195,16 +204,17 @@ def _process(
     try:
         yield process
     finally:
-        process.end(after=0.0 if process.is_running() else 1.0)
+        process.end(after=0.0)
 
 
 def _read_times(path: Path) -> dict[int, int]:
     return {int(stamp): steady for stamp, steady in json.loads(path.read_text()).items()}
 
 
-def _evaluate(out: Path, clip: Path, recording: Recording) -> Report:
+def _evaluate(out: Path, clip: Path, recording: Recording, manifest: Manifest) -> Report:
     """Compare every recorded mask with the truth of its stamp, and draw."""
-    manifest = OnnxRuntime(weights.DEFAULT).manifest
+    if not recording.received:
+        raise SegPerceptionError(f"no mask was received; look at the logs in {out}")
     space = manifest.label_space()
     matrix = ConfusionMatrix(len(manifest.classes), (*manifest.void_ids, 255))
     masks = _masks(recording.bag)
@@ -244,8 +254,6 @@ def _report(
     manifest: Manifest, matrix: ConfusionMatrix, recording: Recording
 ) -> tuple[Report, Timeline]:
     answered = sorted(s for s in recording.received if s in recording.sent)
-    if not answered:
-        raise SegPerceptionError("no mask was received; look at the logs beside the report")
     ages = [(recording.received[s] - recording.sent[s]) / 1e6 for s in answered]
     arrivals = [recording.received[s] / 1e9 for s in answered]
     start = min(recording.sent)
@@ -280,14 +288,12 @@ def _report(
 
 def _masks(bag: Path) -> dict[int, NDArray[np.uint8]]:
     with BagReader(bag) as reader:
-        decoded = [deserialize(m) for m in reader.raw([MASKS])]
-    return {messages.stamp_ns(m.header): messages.to_array(m) for m in decoded}
+        return {messages.stamp_ns(m.header): messages.to_array(m) for m in reader.messages([MASKS])}
 
 
 def _pictures(bag: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     with BagReader(bag) as reader:
-        for raw in reader.raw([PICTURES]):
-            message = deserialize(raw)
+        for message in reader.messages([PICTURES]):
             yield messages.stamp_ns(message.header), messages.decode(message).image
 
 
@@ -301,7 +307,7 @@ def _truth(clip: Path, stamp: int) -> NDArray[np.uint8]:
 
 def _last_diagnostic(bag: Path) -> dict[str, str]:
     with BagReader(bag) as reader:
-        arrays = [deserialize(m) for m in reader.raw(["/diagnostics"])]
+        arrays = list(reader.messages(["/diagnostics"]))
     own = [s for a in arrays for s in a.status if s.name.startswith(NODE)]
     return {value.key: value.value for value in own[-1].values} if own else {}
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from seg_perception import messages
 from seg_perception.errors import DataError
 from seg_perception.evaluation.bags import (
+    STORE,
     BagReader,
     BagWriter,
     RawMessage,
@@ -76,3 +78,49 @@ def test_missing_and_damaged_bags_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="cannot be read as a bag"):
         BagReader(path)
+
+
+def test_damage_inside_a_bag_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.mcap", 200)
+    content = bytearray(path.read_bytes())
+    chunk = content.index(b"\x28\xb5\x2f\xfd")  # a zstd frame
+    content[chunk + 8 : chunk + 40] = bytes(32)
+    path.write_bytes(content)
+    with BagReader(path) as bag, pytest.raises(DataError, match="r.mcap is damaged: "):
+        list(bag.raw())
+
+
+def test_bytes_that_are_no_such_message_are_named() -> None:
+    cut = image(1)._replace(data=image(1).data[:30])
+    with pytest.raises(DataError, match="30 bytes on /mask are no sensor_msgs/msg/Image"):
+        deserialize(cut)
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+def test_folders_of_both_storages_are_read(tmp_path: Path, plugin: StoragePlugin) -> None:
+    with Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        connection = writer.add_connection("/mask", IMAGE, typestore=STORE)
+        for i in (3, 1, 2):
+            writer.write(connection, i, image(i).data)
+    with BagReader(tmp_path / "bag") as bag:
+        assert list(bag.raw()) == [image(i) for i in (1, 2, 3)]
+        assert [messages.stamp_ns(m.header) for m in bag.messages(["/mask"])] == [1, 2, 3]
+
+
+def test_label_info_is_known(tmp_path: Path) -> None:
+    kind = "vision_msgs/msg/LabelInfo"
+    names = [message_class("vision_msgs/msg/VisionClass")(i, n) for i, n in enumerate("ab")]
+    header = deserialize(image(7)).header
+    data = serialize(message_class(kind)(header, names, 0.5), kind)
+    with BagWriter(tmp_path / "r.mcap") as bag:
+        bag.write(RawMessage("/label_info", kind, 7, data))
+    with BagReader(tmp_path / "r.mcap") as bag:
+        (info,) = bag.messages()
+    assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "a"), (1, "b")]
+    assert info.threshold == 0.5
+
+
+def test_nothing_written_is_an_empty_bag(tmp_path: Path) -> None:
+    with BagReader(write(tmp_path / "r.mcap", 0)) as bag:
+        assert bag.topics == {}
+        assert list(bag.raw()) == []

@@ -7,20 +7,21 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import (
-    CompressionFormat,
-    CompressionMode,
-    Reader,
-    ReaderError,
-    StoragePlugin,
-    Writer,
-)
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from seg_perception.errors import DataError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STORE = get_typestore(Stores.ROS2_JAZZY)
+# The store lacks vision_msgs, which is no part of ROS's core; fields as in its release 4.
+for _kind, _fields in {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name",
+    "vision_msgs/msg/LabelInfo": (
+        "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold"
+    ),
+}.items():
+    STORE.register(get_types_from_msg(_fields, _kind))
 
 
 class RawMessage(NamedTuple):
@@ -33,8 +34,18 @@ class RawMessage(NamedTuple):
 
 
 def deserialize(message: RawMessage) -> Any:
-    """Return the message object of recorded bytes; its fields are named as in ROS."""
-    return STORE.deserialize_cdr(message.data, message.type)
+    """Return the message object of recorded bytes; its fields are named as in ROS.
+
+    Raises DataError for bytes that are no such message.
+    """
+    try:
+        return STORE.deserialize_cdr(message.data, message.type)
+    except Exception as error:  # the parser meets damage in many ways
+        raise DataError(
+            f"{len(message.data)} bytes on {message.topic} are no {message.type} "
+            f"({type(error).__name__}: {error}); the recording is damaged, or its type is not one "
+            "of ROS's own"
+        ) from error
 
 
 def serialize(message: Any, kind: str) -> bytes:
@@ -97,11 +108,22 @@ class BagReader:
         wanted = [c for c in self._reader.connections if not topics or c.topic in topics]
         if not wanted:
             return
-        try:
-            for connection, time_ns, data in self._reader.messages(wanted):
-                yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
-        except ReaderError as error:
-            raise DataError(f"{self._path} is damaged: {error}") from error
+        records = self._reader.messages(wanted)
+        while True:
+            try:
+                connection, time_ns, data = next(records)
+            except StopIteration:
+                return
+            except Exception as error:  # as above; what the consumer raises does not pass here
+                raise DataError(
+                    f"{self._path} is damaged: {type(error).__name__}: {error}; copy or record it "
+                    "again"
+                ) from error
+            yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
+
+    def messages(self, topics: Collection[str] = ()) -> Iterator[Any]:
+        """Yield what `raw` yields as message objects."""
+        return map(deserialize, self.raw(topics))
 
 
 class BagWriter:

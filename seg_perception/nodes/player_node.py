@@ -18,6 +18,7 @@ import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -31,20 +32,22 @@ DEPTH = 10
 
 
 class Player(Node):
-    """Publish the messages of one bag."""
+    """Publish the messages of one open bag, read as they are due."""
 
-    def __init__(self, bag: Path) -> None:
+    def __init__(self, bag: BagReader) -> None:
         super().__init__("player")
-        with BagReader(bag) as reader:
-            self._records = list(reader.raw())
-            topics = reader.topics
-        if not self._records:
-            raise DataError(f"{bag} is empty; record it again")
-        self._publishers_ = {
-            topic: self.create_publisher(_class_of(kind), topic, QoSProfile(depth=DEPTH))
-            for topic, kind in topics.items()
+        self._bag = bag
+        self._outputs = {
+            topic: self.create_publisher(_class_of(topic, kind), topic, QoSProfile(depth=DEPTH))
+            for topic, kind in bag.topics.items()
         }
-        self._pictures = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
+        self._pictures = [topic for topic, kind in bag.topics.items() if kind in IMAGE_TYPES]
+        if not self._pictures:
+            raise DataError(
+                f"the bag has no pictures, only {', '.join(bag.topics) or 'nothing at all'}; "
+                "give one that holds an Image or CompressedImage topic"
+            )
+        self._time_ns = 0
         self._ticks = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
 
     def wait_until_heard(self, node: str, timeout: float) -> None:
@@ -65,10 +68,10 @@ class Player(Node):
         Returns the steady time in ns of each picture's publish call, by its stamp in ns.
         """
         sent: dict[int, int] = {}
-        first = self._records[0].time_ns
-        started = time.monotonic_ns()
-        tick = first
-        for record in self._records:
+        first, started = None, time.monotonic_ns()
+        for record in self._bag.raw():
+            if first is None:
+                first = tick = record.time_ns
             while tick <= record.time_ns:
                 _sleep_until(started + int((tick - first) / rate))
                 self._publish_clock(tick)
@@ -77,20 +80,20 @@ class Player(Node):
             self._publish_clock(record.time_ns)
             if record.topic in self._pictures:
                 sent[_stamp(record)] = time.monotonic_ns()
-            self._publishers_[record.topic].publish(record.data)
+            self._outputs[record.topic].publish(record.data)
         return sent
 
     def finish(self, seconds: float) -> None:
         """Go on with the clock for a while and wait until the subscribers have everything."""
-        end = self._records[-1].time_ns
-        for i in range(int(seconds * 1e9 / CLOCK_PERIOD_NS)):
-            self._publish_clock(end + i * CLOCK_PERIOD_NS)
+        for _ in range(int(seconds * 1e9 / CLOCK_PERIOD_NS)):
+            self._publish_clock(self._time_ns + CLOCK_PERIOD_NS)
             time.sleep(CLOCK_PERIOD_NS / 1e9)
         for topic in self._pictures:
-            self._publishers_[topic].wait_for_all_acked(Duration(seconds=2))
+            if not self._outputs[topic].wait_for_all_acked(Duration(seconds=2)):
+                self.get_logger().warning(f"a subscriber of {topic} did not take every message")
 
     def _is_heard(self, client: Any) -> bool:
-        if not all(self._publishers_[t].get_subscription_count() for t in self._pictures):
+        if not all(self._outputs[t].get_subscription_count() for t in self._pictures):
             return False
         if not client.service_is_ready():
             return False
@@ -100,14 +103,23 @@ class Player(Node):
         return state is not None and state.current_state.id == State.PRIMARY_STATE_ACTIVE
 
     def _publish_clock(self, time_ns: int) -> None:
+        if not self.context.ok():  # a signal came; nothing else in this thread would notice
+            raise ExternalShutdownException
+        self._time_ns = time_ns
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
         self._ticks.publish(message)
 
 
-def _class_of(kind: str) -> Any:
+def _class_of(topic: str, kind: str) -> Any:
     package, name = kind.split("/msg/")
-    return getattr(import_module(f"{package}.msg"), name)
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except ImportError as error:
+        raise DataError(
+            f"{topic} is a {kind}, and {package} is not installed; install it, or leave the topic "
+            "out of the bag (ros2 bag convert)"
+        ) from error
 
 
 def _stamp(record: RawMessage) -> int:
@@ -129,17 +141,22 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=60.0)
     options = parser.parse_args()
+    if options.rate <= 0:
+        parser.error(f"--rate is {options.rate:g}; give a number above 0 (1 is as recorded)")
     rclpy.init()
     try:
-        player = Player(options.bag)
-        player.wait_until_heard(options.node, options.timeout)
-        sent = player.play(options.rate)
-        player.finish(1.0)
+        with BagReader(options.bag) as bag:
+            player = Player(bag)
+            player.wait_until_heard(options.node, options.timeout)
+            sent = player.play(options.rate)
+            player.finish(1.0)
         beside = options.sent.with_suffix(".part")
         beside.write_text(json.dumps(sent))
         os.replace(beside, options.sent)
     except SegPerceptionError as error:
         sys.exit(f"player: {error}")
+    except (KeyboardInterrupt, ExternalShutdownException):
+        sys.exit("player: interrupted")
     finally:
         rclpy.try_shutdown()
 
