@@ -50,8 +50,13 @@ class Graph:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()
-            process.wait()
+            process.terminate()
+        for process in self._processes:
+            try:  # a killed node leaves its shared memory behind
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
