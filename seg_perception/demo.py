@@ -45,6 +45,10 @@ NOTES = (
     "CamVid: Brostow, Shotton, Fauqueur, Cipolla (ECCV 2008); Brostow, Fauqueur, Cipolla (Pattern "
     "Recognition Letters 2009); released by its authors for research.",
 )
+BESIDE = {
+    "overlay.mp4": "the whole drive",
+    "result.mcap": "pictures, masks, confidence and diagnostics, for Foxglove or rosbags",
+}
 
 
 class Recording(NamedTuple):
@@ -246,6 +250,7 @@ def _evaluate(out: Path, clip: Path, recording: Recording, manifest: Manifest) -
         timeline=timeline,
         confusion=matrix.counts,
         space=space,
+        beside=BESIDE,
     )
     return report
 
@@ -255,8 +260,9 @@ def _report(
 ) -> tuple[Report, Timeline]:
     answered = sorted(s for s in recording.received if s in recording.sent)
     ages = [(recording.received[s] - recording.sent[s]) / 1e6 for s in answered]
-    arrivals = [recording.received[s] / 1e9 for s in answered]
-    start = min(recording.sent)
+    start = min(recording.sent.values())
+    arrivals = [(recording.received[s] - start) / 1e9 for s in answered]
+    missed = [(t - start) / 1e9 for s, t in recording.sent.items() if s not in recording.received]
     p50, p95, p99 = (float(v) for v in np.percentile(ages, (50, 95, 99)))
     values = _last_diagnostic(recording.bag)
     ious = matrix.iou()
@@ -283,7 +289,7 @@ def _report(
         threads=int(values.get("threads", 0)),
         notes=NOTES,
     )
-    return report, Timeline([(s - start) / 1e9 for s in answered], ages)
+    return report, Timeline(arrivals, ages, missed)
 
 
 def _masks(bag: Path) -> dict[int, NDArray[np.uint8]]:

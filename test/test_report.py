@@ -45,15 +45,20 @@ def test_report_html_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
         tmp_path / "report.html",
         REPORT,
         samples=[Sample("0.0 s", picture, picture, picture)],
-        timeline=Timeline([0.0, 0.1], [30.0, 31.0]),
+        timeline=Timeline([0.0, 0.1], [30.0, 31.0], [0.05]),
         confusion=np.ones((4, 4), np.int64),
         space=Manifest.from_dict(card()).label_space(),
+        beside={"overlay.mp4": "the drive"},
     )
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 3
     assert page.count("<svg") == 4
     assert 'src="http' not in page
     assert "<b>bold" not in page, "names are escaped"
+    assert "#010203" not in page, "charts take the page's text colour"
+    assert '<i style="background: rgb(255, 0, 0)"></i>red' in page
+    assert '<a href="overlay.mp4">overlay.mp4</a>, the drive' in page
+    assert "1 picture got no mask" in page
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 

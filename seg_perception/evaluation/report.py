@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +13,16 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seg_perception.labels import LabelSpace
 
 SCHEMA = 1
-GREY, BLUE, RED = "#6b7280", "#2f6f9f", "#b4483c"
+BLUE, RED = "#4a8fc4", "#c8604f"  # readable on light and dark pages
+INK = "#010203"  # stands for the page's own text colour
+RATE_WINDOW = 15  # masks
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class Sample(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Seconds since the first picture, and the age of its mask in milliseconds."""
+    """Receipts of masks, and pictures without one; in seconds since the first was published."""
 
-    seconds: Sequence[float]
+    received: Sequence[float]
     age_ms: Sequence[float]
+    dropped: Sequence[float] = ()
 
 
 def write_json(path: Path, report: Report) -> None:
@@ -72,10 +76,12 @@ def write_html(
     timeline: Timeline,
     confusion: NDArray[np.int64],
     space: LabelSpace,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write one self-contained page: pictures and charts are inside it.
 
-    `confusion` is int64 (K+1,K+1) by (truth, prediction), as ConfusionMatrix counts it.
+    `confusion` is int64 (K+1,K+1) by (truth, prediction), as ConfusionMatrix counts it. `beside`
+    names files in the same folder and says what they are.
     """
     templates = Environment(
         loader=PackageLoader("seg_perception.evaluation", "."),
@@ -90,7 +96,10 @@ def write_html(
     page = templates.get_template("report.html.j2").render(
         report=report,
         samples=[(s.title, *(_jpeg(p) for p in s[1:])) for s in samples],
+        legend=[(n, "rgb({}, {}, {})".format(*space.colours[i])) for i, n in space.class_map()],
         charts=charts,
+        rate_window=RATE_WINDOW,
+        beside=beside or {},
     )
     _replace(path, page)
 
@@ -109,68 +118,85 @@ def _jpeg(picture: NDArray[np.uint8]) -> str:
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "seg_perception"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        figure.savefig(
+            text, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None}
+        )
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
-def _axes(width: float, height: float, title: str) -> tuple[Figure, Any]:
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=11, color="#111827")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=GREY, labelsize=9)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9, length=0)
     return figure, axes
 
 
 def _class_bars(report: Report, space: LabelSpace) -> str:
     scores = [(n, v) for n, v in report.per_class_iou.items() if v is not None]
     scores.sort(key=lambda s: s[1])
-    figure, axes = _axes(6, 0.3 * len(scores) + 0.8, "IoU of each class")
+    figure, axes = _axes(6, 0.3 * len(scores) + 0.6)
     colours = [space.colours[space.names.index(name)] / 255 for name, _ in scores]
     bars = axes.barh([n for n, _ in scores], [v for _, v in scores], color=colours)
-    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9, color=GREY)
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9, color=INK)
     axes.set_xlim(0, 1.05)
     axes.axvline(report.miou, color=RED, linewidth=1, linestyle="--")
     axes.annotate(
         f"mean {report.miou:.3f}", (report.miou, -0.4), xytext=(4, 0), textcoords="offset points",
-        fontsize=8, color=RED,
+        fontsize=9, color=RED,
     )  # fmt: skip
     return _svg(figure)
 
 
 def _age_chart(timeline: Timeline) -> str:
-    figure, axes = _axes(6, 2.2, "Age of each mask when it was received (ms)")
-    axes.plot(timeline.seconds, timeline.age_ms, ".", color=BLUE, markersize=4)
+    figure, axes = _timeline_axes(timeline)
+    axes.plot(timeline.received, timeline.age_ms, ".", color=BLUE, markersize=5)
+    if timeline.dropped:
+        level = np.zeros(len(timeline.dropped))
+        axes.plot(timeline.dropped, level, "x", color=RED, clip_on=False, label="no mask")
+        axes.legend(frameon=False, fontsize=9, labelcolor=RED, handletextpad=0)
     axes.set_ylim(0, max([*timeline.age_ms, 1.0]) * 1.15)
-    axes.set_xlabel("seconds into the drive", fontsize=9, color=GREY)
     return _svg(figure)
 
 
 def _rate_chart(timeline: Timeline) -> str:
-    """Masks in each half second, as a rate."""
-    figure, axes = _axes(6, 2.2, "Masks per second")
-    edges = np.arange(0, max([*timeline.seconds, 0.5]) + 0.5, 0.5)
-    counts, _ = np.histogram(timeline.seconds, edges)
-    axes.stairs(counts[:-1] * 2, edges[:-1], color=BLUE)
-    axes.set_ylim(0, None)
-    axes.set_xlabel("seconds into the drive", fontsize=9, color=GREY)
+    """Draw, at each receipt, the rate over the last RATE_WINDOW masks."""
+    figure, axes = _timeline_axes(timeline)
+    received = np.asarray(timeline.received)
+    window = min(RATE_WINDOW, len(received) - 1)
+    if window > 0:
+        rates = window / np.maximum(received[window:] - received[:-window], 1e-9)
+        axes.plot(received[window:], rates, color=BLUE)
+        axes.set_ylim(0, rates.max() * 1.25)
     return _svg(figure)
 
 
+def _timeline_axes(timeline: Timeline) -> tuple[Figure, Any]:
+    figure, axes = _axes(6, 2)
+    axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
+    axes.set_xlim(0, max([*timeline.received, *timeline.dropped, 1.0]) * 1.01)
+    axes.set_xlabel("seconds into the drive", fontsize=9, color=INK)
+    return figure, axes
+
+
 def _confusion_chart(confusion: NDArray[np.int64], space: LabelSpace) -> str:
-    names = [*(n or f"id {i}" for i, n in enumerate(space.names)), "void / unknown"]
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = confusion / np.maximum(totals, 1)
-    figure, axes = _axes(7.5, 6.5, "Confusion: share of each true class (rows) by prediction")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    for y, row in enumerate(shares):
-        for x, share in enumerate(row):
-            if share >= 0.005 and len(names) <= 24:
-                colour = "white" if share > 0.5 else "#374151"
-                axes.text(
-                    x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour
-                )
+    names = [n or f"id {i}" for i, n in enumerate(space.names)]
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure, axes = _axes(7.5, 6.5)
+    cells = np.empty((*shares.shape, 4))  # rows columns RGBA: nothing is the page's own colour
+    cells[..., :3] = to_rgb(BLUE)
+    cells[..., 3] = shares
+    axes.imshow(cells, interpolation="nearest")
+    axes.set_xticks(
+        range(len(shares)), [*names, "unknown"], rotation=60, ha="right", rotation_mode="anchor"
+    )
+    axes.set_yticks(range(len(shares)), [*names, "void"])
+    axes.set_xticks(np.arange(len(shares)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(shares)) - 0.5, minor=True)
+    axes.grid(which="minor", color=INK, alpha=0.12, linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    for y, x in np.argwhere(shares >= 0.005) if len(shares) <= 24 else ():
+        text = f"{100 * shares[y, x]:.0f}"
+        axes.text(x, y, text, ha="center", va="center", fontsize=8, color=INK)
     return _svg(figure)
