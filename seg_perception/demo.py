@@ -49,6 +49,7 @@ BESIDE = {
     "overlay.mp4": "the whole drive",
     "result.mcap": "pictures, masks, confidence and diagnostics, for Foxglove or rosbags",
 }
+WRITTEN = ("report.json", "report.html", *BESIDE, "sent.json", "received.json")
 
 
 class Recording(NamedTuple):
@@ -66,6 +67,8 @@ def run_demo(out: Path, *, rate: float = 1.0) -> Report:
     """
     console = Console()
     out.mkdir(parents=True, exist_ok=True)
+    for name in WRITTEN:  # what an earlier run left is not taken for this one's
+        (out / name).unlink(missing_ok=True)
     manifest = OnnxRuntime(weights.DEFAULT).manifest
     with resources.as_file(resources.files("seg_perception") / "clip") as clip:
         stamps = _stamps(clip / "bag")
@@ -84,8 +87,6 @@ def _stamps(bag: Path) -> list[int]:
 def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console) -> Recording:
     """Run the three processes until the last mask is recorded."""
     result, sent, received = (out / n for n in ("result.mcap", "sent.json", "received.json"))
-    for stale in (result, sent, received):
-        stale.unlink(missing_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     with (
@@ -121,7 +122,7 @@ def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console
         progress.update(task, description="driving")
         while player.is_running():
             progress.update(task, completed=recorder.latest.get("masks", 0))
-            node.check()
+            node.check(must_run=True)
             recorder.check()
             time.sleep(0.1)
         player.check()
@@ -154,12 +155,14 @@ class _Process:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def check(self) -> None:
-        """Raise with the end of the log when the process failed."""
+    def check(self, *, must_run: bool = False) -> None:
+        """Raise with the end of the log when the process failed, or ended while it `must_run`."""
         status = self._process.poll()
-        if status not in (None, 0):
+        if status or (must_run and status == 0):
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-            raise SegPerceptionError(f"{self._name} ended with status {status}:\n{tail}")
+            raise SegPerceptionError(
+                f"{self._name} ended with status {status}:\n{tail or 'its log is empty'}"
+            )
 
     def wait_for(self, wanted: Any, seconds: float, others: "list[_Process]") -> None:
         """Wait until a JSON line satisfies `wanted`."""
