@@ -118,7 +118,10 @@ def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console
             "--last-stamp", str(stamps[-1]),
         )  # fmt: skip
         recorder.wait_for(lambda line: "ready" in line, START_TIMEOUT, others=[node])
-        player = start("player_node", str(bag), "--sent", str(sent), "--rate", str(rate))
+        player = start(
+            "player_node", str(bag), "--sent", str(sent), "--rate", str(rate),
+            "--listeners", "2",  # the node and the recorder
+        )  # fmt: skip
         progress.update(task, description="driving")
         while player.is_running():
             progress.update(task, completed=recorder.latest.get("masks", 0))

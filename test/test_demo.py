@@ -28,6 +28,7 @@ def test_the_report_is_what_the_recording_holds(tmp_path: Path) -> None:
     with BagReader(tmp_path / "result.mcap") as bag:
         masks = [deserialize(m) for m in bag.raw(["/segmentation_node/label_mask"])]
         sure = list(bag.raw(["/segmentation_node/confidence"]))
+        assert len(list(bag.raw([demo.PICTURES]))) == 101, "recorded from the first picture on"
     assert len(masks) == len(sure) == report["frames_out"]
     # Count once more, by hand, with labels that the segmenter gives without ROS.
     segmenter = Segmenter.load("default")

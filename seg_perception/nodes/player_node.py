@@ -1,6 +1,6 @@
 """Play a bag into the ROS graph: recorded bytes, recorded stamps, recorded pace, and /clock.
 
-Waits for an active segmentation node and a matched subscriber before the first picture. Writes the
+Waits for an active segmentation node and matched subscribers before the first picture. Writes the
 steady time (CLOCK_MONOTONIC, ns) of each picture's publish call, so that a recorder on the same
 machine can tell ages.
 """
@@ -50,15 +50,15 @@ class Player(Node):
         self._time_ns = 0
         self._ticks = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
 
-    def wait_until_heard(self, node: str, timeout: float) -> None:
-        """Return when `node` is active and every picture topic has a subscriber."""
+    def wait_until_heard(self, node: str, listeners: int, timeout: float) -> None:
+        """Return when `node` is active and every picture topic has `listeners` subscribers."""
         client: Any = self.create_client(GetState, f"/{node}/get_state")
         deadline = time.monotonic() + timeout
-        while not self._is_heard(client):
+        while not self._is_heard(client, listeners):
             if time.monotonic() > deadline:
                 raise SegPerceptionError(
-                    f"{node} is not active or does not subscribe to {', '.join(self._pictures)} "
-                    f"after {timeout:g} s; look at its log and its remaps"
+                    f"after {timeout:g} s {node} is not active, or {', '.join(self._pictures)} has "
+                    f"less than {listeners} subscribers; look at its log and its remaps"
                 )
             rclpy.spin_once(self, timeout_sec=0.05)
 
@@ -92,8 +92,9 @@ class Player(Node):
             if not self._outputs[topic].wait_for_all_acked(Duration(seconds=2)):
                 self.get_logger().warning(f"a subscriber of {topic} did not take every message")
 
-    def _is_heard(self, client: Any) -> bool:
-        if not all(self._outputs[t].get_subscription_count() for t in self._pictures):
+    def _is_heard(self, client: Any, listeners: int) -> bool:
+        counts = [self._outputs[topic].get_subscription_count() for topic in self._pictures]
+        if min(counts) < listeners:
             return False
         if not client.service_is_ready():
             return False
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("bag", type=Path)
     parser.add_argument("--sent", type=Path, required=True, help="JSON of publish times")
     parser.add_argument("--node", default="segmentation_node", help="node to wait for")
+    parser.add_argument("--listeners", type=int, default=1, help="subscribers to wait for")
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=60.0)
     options = parser.parse_args()
@@ -147,7 +149,7 @@ def main() -> None:
     try:
         with BagReader(options.bag) as bag:
             player = Player(bag)
-            player.wait_until_heard(options.node, options.timeout)
+            player.wait_until_heard(options.node, options.listeners, options.timeout)
             sent = player.play(options.rate)
             player.finish(1.0)
         beside = options.sent.with_suffix(".part")
