@@ -1,14 +1,12 @@
-"""Reports, charts and video are whole and self-contained."""
+"""Reports and charts are whole and self-contained."""
 
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 from conftest import card
 
 from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
-from seg_perception.evaluation.video import write_video
 from seg_perception.manifest import Manifest
 
 REPORT = Report(
@@ -60,15 +58,3 @@ def test_report_html_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert '<a href="overlay.mp4">overlay.mp4</a>, the drive' in page
     assert "1 picture got no mask" in page
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_video_plays_back_with_its_rate_and_pictures(tmp_path: Path) -> None:
-    pictures = [np.full((33, 48, 3), 20 * i, np.uint8) for i in range(10)]
-    assert write_video(tmp_path / "v.mp4", iter(pictures), rate=15) == 10
-    with av.open(str(tmp_path / "v.mp4")) as video:
-        stream = video.streams.video[0]
-        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
-        assert float(stream.average_rate) == 15
-        decoded = [frame.to_ndarray(format="bgr24") for frame in video.decode(stream)]
-    assert len(decoded) == 10
-    assert abs(float(decoded[5].mean()) - 100) < 4

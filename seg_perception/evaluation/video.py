@@ -9,16 +9,30 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.errors import DataError
+
 
 def write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], *, rate: float) -> int:
     """Write uint8 BGR pictures (H,W,3) of one size as mp4 at `rate` Hz; return how many.
 
     Odd sizes lose their last row or column, which H.264 cannot hold. The index stands in front,
     so that playing begins before the file is loaded; the file is renamed into place when whole.
+    Raises DataError when there are no pictures.
     """
     beside = path.with_name(path.name + ".part")
+    try:
+        count = _write(beside, pictures, rate)
+        if not count:
+            raise DataError(f"no pictures for {path}; nothing was written")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return count
+
+
+def _write(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: float) -> int:
     count = 0
-    with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "20", "preset": "fast"}
@@ -31,5 +45,4 @@ def write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], *, rate: floa
             count += 1
         if count:
             container.mux(stream.encode(None))
-    os.replace(beside, path)
     return count
