@@ -37,6 +37,7 @@ setup(
             "evaluation/*.j2",
             "weights/*.onnx",
             "weights/*.md",
+            "weights/*.yaml",
         ]
     },
     data_files=[

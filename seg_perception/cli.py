@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:
+        return 130  # as shells say of a command that was interrupted
     return status
 
 

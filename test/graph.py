@@ -36,6 +36,7 @@ class Graph:
     def __init__(self, logs: Path) -> None:
         self.domain = 1 + next(_domains) % 100
         os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = PROFILE
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
         self._context = rclpy.Context()
