@@ -29,6 +29,7 @@ class StreamMonitor:
         self.too_old = 0
         self.failed = 0
         self.last_error = ""
+        self.last_error_time = float("-inf")
         self.last_received = float("-inf")
 
     def on_received(self, now: float, publisher: Hashable, sequence: int | None) -> None:
@@ -52,17 +53,17 @@ class StreamMonitor:
             for name, milliseconds in stages.items():
                 self._stages.setdefault(name, deque(maxlen=WINDOW)).append(milliseconds)
 
-    def on_unreadable(self, reason: str) -> None:
+    def on_unreadable(self, now: float, reason: str) -> None:
         """Count a picture that could not be read."""
         with self._lock:
             self.unreadable += 1
-            self.last_error = reason
+            self.last_error, self.last_error_time = reason, now
 
-    def on_failed(self, reason: str) -> None:
+    def on_failed(self, now: float, reason: str) -> None:
         """Count a picture that the pipeline failed on."""
         with self._lock:
             self.failed += 1
-            self.last_error = reason
+            self.last_error, self.last_error_time = reason, now
 
     def on_too_old(self) -> None:
         """Count a picture that was skipped for its age."""

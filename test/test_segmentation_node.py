@@ -94,6 +94,13 @@ def test_bad_pictures_are_counted_and_the_next_good_one_is_answered(
         ros.wait(lambda count=count: ros.values()["unreadable"] == str(count))
     assert "0x0: empty" in ros.values()["last_error"]
     ros.ask(camera, good, masks)
+    assert ros.wait_for_status("empty").level == b"\x01"
+
+    def has_recovered() -> bool:
+        camera.publish(good)
+        return ros.status() == "segmenting"
+
+    ros.wait(has_recovered)
     assert node.poll() is None
 
 

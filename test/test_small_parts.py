@@ -42,7 +42,7 @@ def test_rate_age_and_stages_are_reported() -> None:
     assert "age_p50_ms" not in monitor.values(0.0)
     for i in range(11):
         monitor.on_published(i * 0.1, 0.05, {"network": 20.0})
-    monitor.on_unreadable("bad bytes")
+    monitor.on_unreadable(1.0, "bad bytes")
     values = monitor.values(1.0)
     assert values["rate_hz"] == "10.00"
     assert values["age_p50_ms"] == "50.0"

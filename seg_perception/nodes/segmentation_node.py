@@ -45,6 +45,7 @@ LATCHED = QoSProfile(
 )
 GRAPH_PERIOD = 0.5  # seconds between looks at the publishers' offers
 QUIET = 2.0  # seconds without a picture before diagnostics warn
+ERROR_SHOWN = 5.0  # seconds that a bad picture keeps the status at a warning
 WARN_PERIOD = 5.0  # seconds between warnings about bad pictures
 
 
@@ -197,11 +198,11 @@ class SegmentationNode(LifecycleNode):
         try:
             self._segment(message)
         except ImageError as error:
-            self._monitor.on_unreadable(str(error))
+            self._monitor.on_unreadable(time.monotonic(), str(error))
             self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
         except Exception as error:
             if self.context.ok():  # publishing fails once the node is told to stop
-                self._monitor.on_failed(repr(error))
+                self._monitor.on_failed(time.monotonic(), repr(error))
                 self.get_logger().error(f"failed: {error!r}", throttle_duration_sec=WARN_PERIOD)
 
     def _segment(self, message: Any) -> None:
@@ -342,7 +343,7 @@ class SegmentationNode(LifecycleNode):
                 return DiagnosticStatus.WARN, f"nobody publishes {camera.topic}"
             reason = camera.mismatch() or f"no picture on {camera.topic} for {QUIET:g} s"
             return DiagnosticStatus.WARN, reason
-        if self._monitor.last_error:
+        if time.monotonic() - self._monitor.last_error_time < ERROR_SHOWN:
             return DiagnosticStatus.WARN, self._monitor.last_error
         return DiagnosticStatus.OK, "segmenting"
 
