@@ -1,5 +1,6 @@
 """segmentation_node as a process over DDS: what it answers, and that it lives through bad input."""
 
+import importlib.util
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,8 @@ def test_every_output_answers_the_picture(
     overlay = outputs["overlay"][-1]
     assert (overlay.encoding, overlay.step) == ("bgr8", 96 * 3)
     assert (np.frombuffer(overlay.data, np.uint8)[-3:] == (255, 0, 0)).all()
+    if importlib.util.find_spec("vision_msgs") is None:
+        assert ros.logs().count("vision_msgs is not installed") == 1
 
 
 def test_compressed_pictures_and_groups(
