@@ -16,6 +16,9 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "67108864",
 }
 
+# Where Fast DDS 3 (Kilted and newer) and Fast DDS 2 (Jazzy) look for their profile.
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
 
 class NodeSettings(NamedTuple):
     """Parameters, remaps and environment of segmentation_node."""
@@ -44,9 +47,14 @@ def segmentation_settings(
     for name in ("model", "label_space"):
         if arguments[name]:
             parameters[name] = arguments[name]
-    wanted = {**ALLOCATOR, "FASTDDS_DEFAULT_PROFILES_FILE": fastdds_profile}
+    wanted = message_environment(fastdds_profile)
     return NodeSettings(
         parameters,
         [("image", image), ("camera_info", info)],
         {name: value for name, value in wanted.items() if name not in environment},
     )
+
+
+def message_environment(fastdds_profile: str) -> dict[str, str]:
+    """Return the environment in which a process exchanges large pictures without loss."""
+    return {**ALLOCATOR, **dict.fromkeys(PROFILE_VARIABLES, fastdds_profile)}

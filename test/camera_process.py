@@ -1,6 +1,6 @@
 """Publish N pictures of 1280x720 at 15 Hz; a camera driver in a process of its own.
 
-python camera_process.py COUNT reliable|best_effort
+python camera_process.py COUNT reliable|best_effort LISTENERS
 """
 
 import sys
@@ -19,9 +19,9 @@ rclpy.init()
 node = rclpy.create_node("camera")
 publisher = node.create_publisher(Image, "/image", QoSProfile(depth=5, reliability=policy))
 picture = np.random.default_rng(0).integers(0, 256, (720, 1280, 3)).astype(np.uint8)
-while not publisher.get_subscription_count():
+while publisher.get_subscription_count() < int(sys.argv[3]):
     rclpy.spin_once(node, timeout_sec=0.1)
-time.sleep(1.5)  # a best-effort offer makes the node subscribe anew
+time.sleep(1.0)  # this side knows its listeners before they know it
 started = time.monotonic()
 for i in range(count):
     message = fill_image(Image(), picture, "rgb8", Image().header)

@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from seg_perception.launch_arguments import message_environment
 from seg_perception.messages import fill_image
 
 PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
@@ -35,7 +36,7 @@ class Graph:
 
     def __init__(self, logs: Path) -> None:
         self.domain = 1 + next(_domains) % 100
-        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = PROFILE
+        os.environ.update(message_environment(PROFILE))
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -48,7 +48,8 @@ def test_only_what_was_given_overrides_the_defaults() -> None:
 
 
 def test_the_users_environment_wins() -> None:
-    assert settings().environment["FASTDDS_DEFAULT_PROFILES_FILE"] == "/p.xml"
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        assert settings().environment[name] == "/p.xml"
     assert "MALLOC_TOP_PAD_" in settings().environment
     mine = settings({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine.xml"}).environment
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in mine
