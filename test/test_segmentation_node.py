@@ -269,13 +269,12 @@ def test_the_newest_picture_wins_and_drops_are_counted(
     asked = int(ros.values()["received"])
     for i in range(40):
         camera.publish(ros.picture(halves, stamp=(i + 2) * 10**9))
-        ros.spin(0.005)
     ros.wait(lambda: masks[-1].header.stamp.sec == 41)
     stamps = [m.header.stamp.sec for m in masks]
     assert stamps == sorted(stamps)
     values = ros.values()
     received = int(values["received"]) - asked
-    assert received < 40, "the machine is too fast for this test: make the input larger"
+    assert received < 40
     assert int(values["dropped"]) == 40 - received
 
 
