@@ -132,7 +132,7 @@ class Segmenter:
             return labels, None
         sure = decoding.decode_confidence(
             scores,
-            labels,
+            size,
             probabilities=spec.kind == "probabilities",
             align_corners=spec.align_corners,
         )

@@ -22,7 +22,7 @@ ALLOWED = {
     "onnx": ("checkpoints/",),
     "onnxruntime": ("runtimes/onnx.py",),
     "rosbags": ("evaluation/bags.py",),
-    "numba": ("decoding.py",),
+    "numba": ("cells.py",),
     "av": ("evaluation/video.py",),
     "matplotlib": ("evaluation/report.py",),
     "jinja2": ("evaluation/report.py",),

@@ -1,0 +1,82 @@
+"""Fuzz the label stage against torch: bilinear upsampling, then argmax.
+
+`python test/label_fuzz.py 20` checks 20 million pixels and prints the counts as JSON; exit 1 when
+one is wrong.
+"""
+
+import json
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from seg_perception import decoding
+
+TIE = 1e-4  # of two scores this close either class is right
+
+
+class Case(NamedTuple):
+    """One random picture: scores (K,h,w), the size that they grow to, and the formula."""
+
+    scores: np.ndarray
+    size: tuple[int, int]
+    align_corners: bool
+
+
+class Counts(NamedTuple):
+    """Pixels that were checked, pixels where the two best scores tie, pixels that are wrong."""
+
+    pixels: int
+    ties: int
+    wrong: int
+
+
+def draw(random: np.random.Generator) -> Case:
+    """Return a case: 2 to 255 classes, any ratio of the sizes, noise or smooth or saturated."""
+    classes = round(float(np.exp(random.uniform(np.log(2), np.log(255)))))
+    coarse = random.integers(1, 70, 2)
+    if random.random() < 0.5:
+        size = np.maximum(1, (coarse * random.uniform(0.3, 12)).astype(int))
+    else:
+        size = random.integers(1, 400, 2)
+    scores = random.normal(0, 3, (classes, *coarse))
+    kind = random.integers(3)
+    if kind == 0:  # regions, as networks give
+        means = random.normal(0, 5, (classes, -(-coarse[0] // 8), -(-coarse[1] // 8)))
+        regions = np.kron(means, np.ones((1, 8, 8)))[:, : coarse[0], : coarse[1]]
+        scores = regions + 0.1 * scores
+    elif kind == 1:  # probabilities
+        scores = np.exp(scores - scores.max(0)) / np.exp(scores - scores.max(0)).sum(0)
+    return Case(scores.astype(np.float32), (int(size[0]), int(size[1])), bool(random.integers(2)))
+
+
+def check(case: Case) -> Counts:
+    """Compare one case with torch."""
+    labels = decoding.decode_scores(case.scores, case.size, align_corners=case.align_corners)
+    full = F.interpolate(
+        torch.from_numpy(case.scores)[None],
+        case.size,
+        mode="bilinear",
+        align_corners=case.align_corners,
+    )[0]
+    two = full.topk(2, dim=0)
+    tie = (two.values[0] - two.values[1] <= TIE).numpy()
+    wrong = (two.indices[0].numpy() != labels) & ~tie
+    return Counts(labels.size, int(tie.sum()), int(wrong.sum()))
+
+
+def fuzz(megapixels: float, seed: int = 0) -> Counts:
+    """Check random cases until so many pixels were compared."""
+    random = np.random.default_rng(seed)
+    total = Counts(0, 0, 0)
+    while total.pixels < megapixels * 1e6:
+        total = Counts(*(a + b for a, b in zip(total, check(draw(random)), strict=True)))
+    return total
+
+
+if __name__ == "__main__":
+    counts = fuzz(float(sys.argv[1]))
+    print(json.dumps({"label_fuzz": counts._asdict()}))
+    sys.exit(1 if counts.wrong else 0)
