@@ -12,6 +12,15 @@ from seg_perception.checkpoints.export import export_onnx
 from seg_perception.errors import ModelError
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
+from seg_perception.models.layers import (
+    Form,
+    add_resized,
+    fastest_form,
+    hard_sigmoid,
+    pool_adaptive,
+    resize_bilinear,
+    written_as,
+)
 from seg_perception.runtimes.onnx import OnnxRuntime
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -68,20 +77,31 @@ def test_a_manifest_of_other_classes_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resizing_and_pooling_matrices_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seg_perception.models.layers import pool_adaptive, resize_bilinear
+@pytest.mark.parametrize("form", [Form.PLAIN, Form.MATRICES])
+def test_every_form_of_a_layer_gives_the_same(form: Form) -> None:
+    x, half = torch.randn(1, 3, 23, 30), torch.randn(1, 3, 12, 15)
 
-    x = torch.randn(1, 3, 23, 30)
-    plain = [resize_bilinear(x, (45, 60)), pool_adaptive(x, (6, 8))]
-    aligned = resize_bilinear(x, (45, 60), align_corners=True)
-    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    for expected, actual in zip(
-        [*plain, aligned],
-        [
+    def layers() -> list[torch.Tensor]:
+        return [
             resize_bilinear(x, (45, 60)),
-            pool_adaptive(x, (6, 8)),
             resize_bilinear(x, (45, 60), align_corners=True),
-        ],
-        strict=True,
-    ):
-        np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=2e-6)
+            pool_adaptive(x, (6, 8)),
+            pool_adaptive(x, (23, 15)),
+            add_resized(x, [half, half[..., :7, :9]]),
+            hard_sigmoid(3 * x),
+        ]
+
+    expected = layers()
+    with written_as(form):
+        actual = layers()
+    for one, other in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "form"), [((512, 512), Form.BLOCKED), ((480, 640), Form.MATRICES)]
+)
+def test_the_form_follows_the_ratios_inside(
+    size: tuple[int, int], form: Form, network: torch.nn.Module
+) -> None:
+    assert fastest_form(network, torch.zeros(1, 3, *size)) is form

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seg_perception.errors import ModelError
 from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
+from seg_perception.models.layers import fastest_form, written_as
 from seg_perception.runtimes.onnx import OnnxRuntime
 
 OPSET = 17
@@ -147,12 +148,14 @@ def weights_sha256(graph: onnx.ModelProto) -> str:
 
 def _trace(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    picture = torch.zeros(spec.shape, dtype=torch.uint8)
+    form = fastest_form(module.eval(), picture)
+    with warnings.catch_warnings(), torch.no_grad(), written_as(form):
         # The tracing exporter writes the leaner static graph, and says that it is the older one.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
-            (torch.zeros(spec.shape, dtype=torch.uint8),),
+            module,
+            (picture,),
             buffer,  # type: ignore[arg-type]  # takes a file object, says the documentation
             input_names=["picture"],
             output_names=["logits"],

@@ -1,8 +1,51 @@
 """Blocks that several model families share, and resizing that exports to fast, exact ONNX."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum, auto
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Form(Enum):
+    """How resizing, pooling and hard sigmoids are written; equal but for float rounding."""
+
+    TORCH = auto()  # torch's operators; the others are for export to ONNX
+    PLAIN = auto()  # as an ordinary export of the official code writes them, to compare with
+    BLOCKED = auto()  # operators that ONNX Runtime runs in its blocked layout: whole ratios only
+    MATRICES = auto()  # constant matrices, several times faster than Resize at other ratios
+
+
+_form = ContextVar("form", default=Form.TORCH)
+_ratios: ContextVar[list[bool] | None] = ContextVar("ratios", default=None)
+
+
+@contextmanager
+def written_as(form: Form) -> Iterator[None]:
+    """Write every layer that runs inside the block in `form`."""
+    before = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(before)
+
+
+@torch.no_grad()
+def fastest_form(network: nn.Module, x: Tensor) -> Form:
+    """Return BLOCKED when `network` resizes the input x by whole ratios alone, else MATRICES.
+
+    One matrix product leaves the blocked layout, and a Resize outside of it is slow: so all or
+    none.
+    """
+    before = _ratios.set([])
+    try:
+        network(x)
+        return Form.BLOCKED if all(_ratios.get() or ()) else Form.MATRICES
+    finally:
+        _ratios.reset(before)
 
 
 class ConvBN(nn.Sequential):
@@ -58,44 +101,76 @@ class DropPath(nn.Module):
 
 
 def resize_bilinear(x: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Resize (N,C,H,W) bilinearly to `size` (height, width).
-
-    While exporting to ONNX, a ratio that is not a whole number becomes two constant matrices:
-    the same sums in another order, and several times faster than ONNX Runtime's Resize.
-    """
+    """Resize (N,C,H,W) bilinearly to `size` (height, width)."""
     height, width = (int(s) for s in x.shape[2:])
-    whole = size[0] % height == 0 and size[1] % width == 0
-    if not torch.onnx.is_in_onnx_export() or whole:
+    _note(size[0] % height == 0 and size[1] % width == 0)
+    if _form.get() is not Form.MATRICES:
         return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    rows = _resizing_matrix(height, size[0], align_corners).to(x)
+    columns = _resizing_matrix(width, size[1], align_corners).to(x)
+    y: Tensor = rows @ (x @ columns.T)
+    return y
 
-    def line(coarse: int, fine: int) -> Tensor:
-        unit = torch.eye(coarse)[None, None]  # 1 1 coarse coarse
-        return F.interpolate(unit, (fine, coarse), mode="bilinear", align_corners=align_corners)[
-            0, 0
-        ]
 
-    return _two_matrices(x, line(height, size[0]), line(width, size[1]))
+def add_resized(x: Tensor, maps: list[Tensor]) -> Tensor:
+    """Return x (N,C,H,W) + each of `maps` (N,C,h,w) resized bilinearly to its size.
+
+    As matrices it is one product over the rows: [R1 R2] [X1 C1'; X2 C2'].
+    """
+    size = (int(x.shape[2]), int(x.shape[3]))
+    if _form.get() is not Form.MATRICES:
+        for coarse in maps:
+            x = x + resize_bilinear(coarse, size)
+        return x
+    rows = [_resizing_matrix(int(m.shape[2]), size[0], False) for m in maps]
+    wide = [m @ _resizing_matrix(int(m.shape[3]), size[1], False).to(m).T for m in maps]
+    y: Tensor = x + torch.cat(rows, dim=1).to(x) @ torch.cat(wide, dim=2)
+    return y
 
 
 def pool_adaptive(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average (N,C,H,W) over an adaptive grid of `size` (height, width) cells.
-
-    While exporting to ONNX, cells of unequal size become two constant matrices: exact, and
-    the only form that a static graph can hold.
-    """
+    """Average (N,C,H,W) over an adaptive grid of `size` (height, width) cells."""
     height, width = (int(s) for s in x.shape[2:])
     whole = height % size[0] == 0 and width % size[1] == 0
-    if not torch.onnx.is_in_onnx_export() or whole:
+    _note(whole)
+    form = _form.get()
+    if whole or form is Form.TORCH:
         return F.adaptive_avg_pool2d(x, size)
-
-    def line(fine: int, coarse: int) -> Tensor:
-        unit = torch.eye(fine)[None, None]
-        return F.adaptive_avg_pool2d(unit, (coarse, fine))[0, 0]
-
-    return _two_matrices(x, line(height, size[0]), line(width, size[1]))
-
-
-def _two_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply `rows` (H',H) and `columns` (W',W) to (N,C,H,W), giving (N,C,H',W')."""
-    y: Tensor = rows.to(x) @ (x @ columns.to(x).T)
+    if form is Form.PLAIN:
+        return _pool_by_slices(_pool_by_slices(x, size[0], dim=2), size[1], dim=3)
+    y: Tensor = _pooling_matrix(height, size[0]).to(x) @ (
+        x @ _pooling_matrix(width, size[1]).to(x).T
+    )
     return y
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """Return relu6(x + 3) / 6. As one operator, it fuses into the convolution before it."""
+    return F.relu6(x + 3) / 6 if _form.get() is Form.PLAIN else F.hardsigmoid(x)
+
+
+def _note(whole: bool) -> None:
+    seen = _ratios.get()
+    if seen is not None:
+        seen.append(whole)
+
+
+def _resizing_matrix(coarse: int, fine: int, align_corners: bool) -> Tensor:
+    """Return (fine,coarse): what bilinear resizing does to one axis."""
+    unit = torch.eye(coarse)[None, None]
+    size = (fine, coarse)
+    return F.interpolate(unit, size, mode="bilinear", align_corners=align_corners)[0, 0]
+
+
+def _pooling_matrix(fine: int, coarse: int) -> Tensor:
+    """Return (coarse,fine): what adaptive average pooling does to one axis."""
+    return F.adaptive_avg_pool2d(torch.eye(fine)[None, None], (coarse, fine))[0, 0]
+
+
+def _pool_by_slices(x: Tensor, cells: int, *, dim: int) -> Tensor:
+    """Average adaptive cells of one axis slice by slice; torch exports no other form of them."""
+    length = int(x.shape[dim])
+    starts = [i * length // cells for i in range(cells)]
+    ends = [-(-(i + 1) * length // cells) for i in range(cells)]
+    slices = [x.narrow(dim, start, end - start) for start, end in zip(starts, ends, strict=True)]
+    return torch.cat([s.mean(dim, keepdim=True) for s in slices], dim)

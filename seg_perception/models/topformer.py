@@ -15,6 +15,8 @@ from seg_perception.models.layers import (
     ConvBN,
     ConvModule,
     DropPath,
+    add_resized,
+    hard_sigmoid,
     pool_adaptive,
     resize_bilinear,
 )
@@ -184,7 +186,7 @@ class Injection(nn.Module):
 
     def forward(self, local: Tensor, tokens: Tensor) -> Tensor:
         size = (int(local.shape[2]), int(local.shape[3]))
-        gate = resize_bilinear(F.hardsigmoid(self.global_act(tokens)), size)
+        gate = resize_bilinear(hard_sigmoid(self.global_act(tokens)), size)
         added = resize_bilinear(self.global_embedding(tokens), size)
         y: Tensor = self.local_embedding(local) * gate + added
         return y
@@ -221,11 +223,8 @@ class SimpleHead(nn.Module):
         self.conv_seg = nn.Conv2d(config.width, num_classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        finest = maps[0]
-        size = (int(finest.shape[2]), int(finest.shape[3]))
-        for coarse in maps[1:]:
-            finest = finest + resize_bilinear(coarse, size)
-        y: Tensor = self.conv_seg(self.dropout(self.linear_fuse(finest)))
+        fused = self.linear_fuse(add_resized(maps[0], maps[1:]))
+        y: Tensor = self.conv_seg(self.dropout(fused))
         return y
 
 
