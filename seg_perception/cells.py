@@ -166,6 +166,8 @@ def _find_winners(bounds: Any) -> None:
     floor, count, first, last = bounds.floor, bounds.candidates, bounds.first, bounds.last
     classes, width = bounds.largest.shape
     count[:] = 0
+    first[:] = 0
+    last[:] = 0
     for c in range(classes):
         largest = bounds.largest[c]
         for x in range(width):
