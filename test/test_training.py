@@ -72,7 +72,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
         assert torch.equal(value, ends[1][key]), key
 
 
-def test_augmentation_moves_picture_and_labels_together() -> None:
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_augmentation_moves_picture_and_labels_together(mix: float) -> None:
     torch.manual_seed(0)
     labels = torch.arange(24, dtype=torch.uint8).reshape(1, 4, 6)
     labels = labels.repeat_interleave(16, 1).repeat_interleave(16, 2).repeat(8, 1, 1)
@@ -80,7 +81,7 @@ def test_augmentation_moves_picture_and_labels_together() -> None:
     for _ in range(5):
         x, truth = augment(
             images, labels, torch.tensor([[32.0, 48.0]] * 8), crop=(64, 96), scale=(0.6, 2.0),
-            rotate=8.0, jitter=0.0, label_stride=2,
+            rotate=8.0, jitter=0.0, mix=mix, label_stride=2,
         )  # fmt: skip
         assert x.shape == (8, 3, 64, 96)
         assert truth.shape == (8, 32, 48)
@@ -91,6 +92,18 @@ def test_augmentation_moves_picture_and_labels_together() -> None:
         torch.testing.assert_close(
             cell.mean(3)[flat], truth[flat].float() * 10, atol=1.0, rtol=0.02
         )
+
+
+def test_mixing_pastes_whole_classes_of_the_other_picture() -> None:
+    torch.manual_seed(0)
+    labels = torch.stack([torch.full((64, 96), c, dtype=torch.uint8) for c in range(8)])
+    images = labels[:, None].expand(-1, 3, -1, -1) * 10
+    plain = {"crop": (64, 96), "scale": (1.0, 1.0), "rotate": 0.0, "jitter": 0.0}
+    centres = torch.tensor([[32.0, 48.0]] * 8)
+    _, truth = augment(images, labels, centres, mix=1.0, label_stride=2, **plain)
+    own = [int(t[16, 24]) == c for c, t in enumerate(truth)]
+    assert any(own)
+    assert not all(own)
 
 
 def test_losses_ignore_void_and_weigh_rare_classes() -> None:

@@ -98,9 +98,10 @@ def augment(
     scale: tuple[float, float],
     rotate: float,
     jitter: float,
+    mix: float,
     label_stride: int,
 ) -> tuple[Tensor, Tensor]:
-    """Scale, rotate, flip and crop a batch in one resampling, then change its colours.
+    """Scale, rotate, flip and crop a batch in one resampling, mix it, then change its colours.
 
     images uint8 (B,3,H,W), labels uint8 (B,H,W), centres float (B,2) in pixels (row, column).
     Returns float32 (B,3,h,w) in 0..255 and int64 labels (B,h/stride,w/stride): the labels are
@@ -137,17 +138,43 @@ def augment(
     coarse = F.affine_grid(theta, small, align_corners=False)
     shifted = labels[:, None].float() - IGNORE  # so that zero padding means void
     truth = F.grid_sample(shifted, coarse, mode="nearest", align_corners=False)[:, 0] + IGNORE
-    return _change_colours(sampled, jitter), truth.round().long()
+    sampled, target = _paste(sampled, truth.round().long(), share=mix)
+    return _change_colours(sampled, jitter), target
+
+
+def _paste(images: Tensor, labels: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
+    """Paste every second class of another picture over a `share` of the batch, at the same place.
+
+    Source: ClassMix (Olsson et al., WACV 2021), here with true labels; images (B,3,h,w), labels
+    (B,h/stride,w/stride).
+    """
+    batch, device = len(images), images.device
+    other = torch.roll(torch.arange(batch, device=device), 1)
+    chosen = torch.rand(batch, IGNORE + 1, device=device) < 0.5
+    chosen[:, IGNORE] = False
+    chosen &= torch.rand(batch, 1, device=device) < share
+    mask = chosen.gather(1, labels[other].flatten(1)).view_as(labels)
+    wide = F.interpolate(mask[:, None].float(), images.shape[2:], mode="nearest") > 0
+    return torch.where(wide, images[other], images), torch.where(mask, labels[other], labels)
 
 
 def _change_colours(images: Tensor, jitter: float) -> Tensor:
-    """Vary gamma, brightness, contrast, saturation and white balance; (B,3,h,w) in 0..255."""
+    """Vary gamma, brightness, contrast, saturation and white balance; (B,3,h,w) in 0..255.
+
+    In proportion to `jitter` the colour statistics (mean and deviation of each channel) of another
+    picture are taken on: a dusk drive is then also seen at noon (Reinhard et al. 2001).
+    """
 
     def factor(amount: float, channels: int = 1) -> Tensor:
         shape = (len(images), channels, 1, 1)
         return torch.exp(torch.empty(shape, device=images.device).uniform_(-amount, amount))
 
-    x = (images / 255).clamp(1e-4, 1) ** factor(jitter)
+    x = images / 255
+    spread, middle = torch.std_mean(x, dim=(2, 3), keepdim=True)
+    share = torch.rand(len(x), 1, 1, 1, device=x.device) * min(1.0, 2 * jitter)
+    gain = 1 + share * (spread.roll(1, 0) / (spread + 1e-3) - 1)
+    x = (x - middle) * gain + middle.lerp(middle.roll(1, 0), share)
+    x = x.clamp(1e-4, 1) ** factor(jitter)
     x = x * factor(jitter) * factor(jitter / 4, 3)
     mean = x.mean((2, 3), keepdim=True)
     x = (x - mean) * factor(jitter) + mean

@@ -45,7 +45,8 @@ class Config:
     crop: tuple[int, int] = (320, 416)  # height, width; multiples of 32
     scale: tuple[float, float] = (0.7, 2.2)
     rotate: float = 5.0  # degrees
-    jitter: float = 0.25
+    jitter: float = 0.25  # strength of colour changes
+    mix: float = 0.5  # share of crops that get classes of another picture pasted
     balanced: float = 0.5  # share of crops around a pixel of a class drawn evenly
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
@@ -206,6 +207,7 @@ def _train_epoch(state: State, train: Pictures, weights: Tensor, steps: int) -> 
             scale=config.scale,
             rotate=config.rotate,
             jitter=config.jitter,
+            mix=config.mix,
             label_stride=2,
         )
         rate = _learning_rate(state.step, steps * config.epochs, config)
