@@ -32,7 +32,7 @@ class OnnxRuntime:
                 "set provider to cpu"
             )
         self.provider = provider
-        self._session = _session(path, PROVIDERS[provider], threads)
+        self._session = open_session(path, PROVIDERS[provider], threads)
         active = self._session.get_providers()[0]
         if active != PROVIDERS[provider]:
             raise ProviderError(
@@ -50,7 +50,10 @@ class OnnxRuntime:
         return result
 
 
-def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def open_session(
+    path: Path, provider: str = PROVIDERS["cpu"], threads: int = 1
+) -> ort.InferenceSession:
+    """Open any ONNX file with the options that the product runs with."""
     if not path.is_file():
         raise ModelError(
             f"no model file at {path}; give a path, or the name 'default' for the bundled model"
