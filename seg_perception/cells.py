@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 # Classes may be left out of a softmax as long as together they change the confidence by less than
 # this; half of it is added back, so the error is at most a quarter of a grey level.
 NEGLIGIBLE = np.float32(0.5 / 255)
+LOWEST = np.finfo(np.float32).min
 ONE = np.float32(1)
 HALF = np.float32(0.5)
 WHITE = np.float32(255)
 
-compiled = numba.njit(cache=True, nogil=True)
+# Division by zero gives infinity as in numpy: a check for it would stand in the way of vectors.
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Grid(NamedTuple):
@@ -73,7 +75,8 @@ def write_labels(scores: Any, grid: Any, labels: Any) -> None:
         _fill_row(bounds.last, grid, lines)
         for j in range(len(grid.low_x)):
             if bounds.candidates[grid.low_x[j]] > 1:
-                count = _list_candidates(bounds, grid.low_x[j], patch.candidates)
+                x = grid.low_x[j]
+                count = _list(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
                 _win(scores, grid, i, j, patch, count)
                 _copy_cell(patch.result, grid, j, lines)
 
@@ -92,8 +95,10 @@ def write_confidence(scores: Any, grid: Any, confidence: Any) -> None:
             if bounds.candidates[x] == 1:
                 lines[:, grid.first_x[j] : grid.first_x[j + 1]] = 255
                 continue
-            count = _list_remaining(bounds, x, patch.candidates)
+            last = scores.shape[0] - 1
+            count = _list(bounds, x, 0, last, bounds.floor[x], patch)
             _win(scores, grid, i, j, patch, count)
+            count = _list(bounds, x, 0, last, LOWEST, patch)
             _sum(scores, grid, i, j, patch, count, HALF * neglected[x])
             total, result = patch.total, patch.result
             for p in range(len(total)):
@@ -111,7 +116,8 @@ def write_winning_score(scores: Any, grid: Any, confidence: Any) -> None:
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
         _find_winners(bounds)
         for j in range(len(grid.low_x)):
-            count = _list_candidates(bounds, grid.low_x[j], patch.candidates)
+            x = grid.low_x[j]
+            count = _list(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
             _win(scores, grid, i, j, patch, count)
             for p in range(len(best)):
                 share = min(max(best[p], np.float32(0)), ONE)
@@ -198,22 +204,11 @@ def _neglect(bounds: Any, neglected: Any) -> None:
 
 
 @compiled
-def _list_candidates(bounds: Any, x: int, candidates: Any) -> int:
-    """List the classes that can win in cell x in ascending order; return their number."""
-    found, floor = 0, bounds.floor[x]
-    for c in range(bounds.first[x], bounds.last[x] + 1):
-        if bounds.largest[c, x] >= floor:
-            candidates[found] = c
-            found += 1
-    return found
-
-
-@compiled
-def _list_remaining(bounds: Any, x: int, candidates: Any) -> int:
-    """List the classes of cell x that are not negligible; return their number."""
-    found = 0
-    for c in range(bounds.largest.shape[0]):
-        if bounds.largest[c, x] > -np.inf:
+def _list(bounds: Any, x: int, first: int, last: int, limit: Any, patch: Any) -> int:
+    """List the classes of cell x from first to last that reach `limit`; return their number."""
+    found, candidates = 0, patch.candidates
+    for c in range(first, last + 1):
+        if bounds.largest[c, x] >= limit:
             candidates[found] = c
             found += 1
     return found
