@@ -5,10 +5,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
 	@echo "make test   run every test"
+	@echo "make bench  measure speed as ratios, write out/bench.json"
 	@echo "make lint   ruff and mypy"
 
 demo: .venv/.demo
@@ -16,6 +17,9 @@ demo: .venv/.demo
 
 test: .venv/.test
 	$(BIN)/python -m pytest
+
+bench: .venv/.test
+	$(BIN)/seg-perception bench --json out/bench.json
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

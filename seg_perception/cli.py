@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("name")
     path.set_defaults(command=_models_path)
 
+    bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
+    bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
+    bench.add_argument("--json", type=Path, required=True, help="file to write")
+    bench.add_argument("--rounds", type=int, default=120, help="of every contender")
+    bench.set_defaults(command=_bench, extra="ros,evaluate,export,train")
+
     train = commands.add_parser("train", help="train a network from scratch")
     train.add_argument("--data", required=True, help="folder with train/ and val/")
     train.add_argument("--config", type=Path, help="YAML that overrides training.train.Config")
@@ -98,6 +104,15 @@ def _models_path(options: argparse.Namespace) -> int:
     if options.name != "default":
         raise SegPerceptionError(f"no bundled model {options.name!r}; there is: default")
     print(_resolve("default"))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from seg_perception.evaluation.bench import run_bench, write_json
+
+    result = run_bench(_resolve(options.model) if options.model else None, rounds=options.rounds)
+    write_json(result, options.json)
+    print(options.json.read_text("utf-8"), end="")
     return 0
 
 

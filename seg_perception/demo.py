@@ -4,7 +4,6 @@ Player, segmentation node and recorder are three processes; nothing but DDS conn
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -29,7 +28,7 @@ from seg_perception.evaluation.bags import BagReader
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
 from seg_perception.evaluation.video import write_video
-from seg_perception.launch_arguments import message_environment
+from seg_perception.launch_arguments import private_environment
 from seg_perception.manifest import Manifest
 from seg_perception.runtimes.onnx import OnnxRuntime
 
@@ -94,14 +93,7 @@ def _play(out: Path, bag: Path, stamps: list[int], rate: float, console: Console
         resources.as_file(resources.files("seg_perception") / "fastdds.xml") as profile,
         Progress(*columns, console=console) as progress,
     ):
-        environment = {
-            **os.environ,
-            **message_environment(str(profile)),
-            # A domain of its own, on this machine alone, whatever the shell says: a robot nearby
-            # shall hear neither the pictures nor the clock of a recorded drive.
-            "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        }
+        environment = private_environment(str(profile))
         task = progress.add_task("starting the nodes", total=len(stamps))
 
         def start(name: str, *arguments: str) -> "_Process":

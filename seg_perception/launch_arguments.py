@@ -1,5 +1,6 @@
-"""What launch/robot.launch.py makes of its arguments; knows neither ROS nor launch."""
+"""How the nodes are started: launch arguments and environment; knows neither ROS nor launch."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -58,3 +59,17 @@ def segmentation_settings(
 def message_environment(fastdds_profile: str) -> dict[str, str]:
     """Return the environment in which a process exchanges large pictures without loss."""
     return {**ALLOCATOR, **dict.fromkeys(PROFILE_VARIABLES, fastdds_profile)}
+
+
+def private_environment(fastdds_profile: str) -> dict[str, str]:
+    """Return the whole environment of processes that talk to each other and to nobody else.
+
+    They get a domain of their own, on this machine alone, whatever the shell says: a robot nearby
+    shall hear neither their pictures nor their clock.
+    """
+    return {
+        **os.environ,
+        **message_environment(fastdds_profile),
+        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }

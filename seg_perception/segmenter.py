@@ -90,7 +90,7 @@ class Segmenter:
         spec = self.manifest.input
         picture = images.convert(image, encoding, spec.color)
         fitted = images.fit(picture, spec.size, spec.resize, spec.pad_value)
-        x = self._to_input(fitted.image)
+        x = self.to_input(fitted.image)
         clock.stage("preprocess")
         y = self._runtime.run(x)
         clock.stage("network")
@@ -102,8 +102,11 @@ class Segmenter:
         clock.stage("decode")
         return Segmentation(labels, sure if confidence else None, clock.times)
 
-    def _to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Normalise and lay out uint8 (H,W,3) as the manifest says; a view when it takes bytes."""
+    def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Normalise and lay out a picture as the manifest says; a view when it takes bytes.
+
+        `image` is uint8 (H,W,3) of the network's size and in its colour order.
+        """
         spec = self.manifest.input
         if spec.dtype == "uint8":
             return image[None] if spec.layout == "NHWC" else image.transpose(2, 0, 1)[None].copy()
