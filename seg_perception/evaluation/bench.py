@@ -58,7 +58,7 @@ def run_bench(model: Path | None = None, *, rounds: int = ROUNDS) -> dict[str, A
     """
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        files = {} if model else _export(here)
+        files = {} if model else export_both(here)
         path = model or files["rewritten"]
         contenders = _contenders(path, files, here)
         times = measure(contenders, rounds)
@@ -117,8 +117,8 @@ def write_json(result: Mapping[str, Any], path: Path) -> None:
     os.replace(beside, path)
 
 
-def _export(folder: Path) -> dict[str, Path]:
-    """Write the plain and the rewritten graph of the same trained weights."""
+def export_both(folder: Path) -> dict[str, Path]:
+    """Write the plain and the rewritten graph of the same trained weights into `folder`."""
     if not WEIGHTS.is_file():
         raise DataError(
             f"no weights at {WEIGHTS}: the comparison with a plain export runs in the source "
