@@ -1,7 +1,6 @@
 """Export a network to a self-describing ONNX file that takes picture bytes, and prove it equal."""
 
 import copy
-import hashlib
 import io
 import os
 import warnings
@@ -18,6 +17,7 @@ from seg_perception.errors import ModelError
 from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
 from seg_perception.models.layers import fastest_form, written_as
 from seg_perception.runtimes.onnx import OnnxRuntime
+from seg_perception.runtimes.onnx_file import OnnxFile
 
 OPSET = 17
 TOLERANCE = 1e-5  # largest difference allowed, as a share of the largest |logit| ...
@@ -82,13 +82,14 @@ def export_onnx(
                      resize=manifest.input.resize)  # fmt: skip
     folded = FromBytes(network.float().cpu(), mean=mean, std=std)
     graph = _trace(folded, spec)
-    manifest = replace(manifest, input=spec, sha256=weights_sha256(graph))
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, manifest.to_json()
     onnx.checker.check_model(graph, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     try:
+        onnx.save(graph, str(beside))
+        manifest = replace(manifest, input=spec, sha256=OnnxFile(beside).weights_sha256())
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, manifest.to_json()
         onnx.save(graph, str(beside))
         parity = compare(network, OnnxRuntime(beside), mean=mean, std=std)
         limit = max(TOLERANCE, NOISE * parity.noise)
@@ -135,15 +136,6 @@ def compare(
         differ += int(((actual.argmax(1) != expected.argmax(1)) & clear).sum())
         total += clear.size
     return Parity(difference, noise, differ, total)
-
-
-def weights_sha256(graph: onnx.ModelProto) -> str:
-    """Return the hash of the weights: names and little-endian bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for tensor in sorted(graph.graph.initializer, key=lambda t: t.name):
-        digest.update(tensor.name.encode())
-        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
-    return digest.hexdigest()
 
 
 def _trace(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:

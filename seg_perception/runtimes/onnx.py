@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import ManifestError, ModelError, ProviderError
 from seg_perception.manifest import Manifest
+from seg_perception.runtimes.onnx_file import OnnxFile
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -32,6 +33,8 @@ class OnnxRuntime:
                 "set provider to cpu"
             )
         self.provider = provider
+        file = OnnxFile(path)
+        file.check_external_data()
         self._session = open_session(path, PROVIDERS[provider], threads)
         active = self._session.get_providers()[0]
         if active != PROVIDERS[provider]:
@@ -39,8 +42,9 @@ class OnnxRuntime:
                 f"provider {provider!r} was asked for but ONNX Runtime fell back to {active}; "
                 "its libraries are missing or do not fit: repair them, or set provider to cpu"
             )
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = _metadata(self._session, path)
         self.manifest = Manifest.from_metadata(metadata, where=str(path))
+        _check_sha256(file, self.manifest.sha256, path)
         self._input = _input_name(self._session, self.manifest, path)
         self._output = _output_name(self._session, self.manifest, path)
 
@@ -54,10 +58,6 @@ def open_session(
     path: Path, provider: str = PROVIDERS["cpu"], threads: int = 1
 ) -> ort.InferenceSession:
     """Open any ONNX file with the options that the product runs with."""
-    if not path.is_file():
-        raise ModelError(
-            f"no model file at {path}; give a path, or the name 'default' for the bundled model"
-        )
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
@@ -72,6 +72,24 @@ def open_session(
             f"{path} ({path.stat().st_size} bytes) cannot be loaded: truncated, or not an ONNX "
             f"file ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _metadata(session: ort.InferenceSession, path: Path) -> dict[str, str]:
+    try:
+        metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} has metadata that is no text: damaged ({error})") from error
+    return metadata
+
+
+def _check_sha256(file: OnnxFile, expected: str, path: Path) -> None:
+    actual = file.weights_sha256() if expected else ""
+    if actual != expected:
+        raise ModelError(
+            f"the weights of {path} have sha256 {actual[:12]}..., its manifest says "
+            f"{expected[:12]}...: damaged or changed; copy it again from its origin, or import it "
+            "again if you changed it"
+        )
 
 
 def _input_name(session: ort.InferenceSession, manifest: Manifest, path: Path) -> str:
