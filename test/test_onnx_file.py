@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from seg_perception.errors import ModelError, SegPerceptionError
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
+from seg_perception.runtimes.tensors import parse_tensors
 
 Make = Callable[..., Path]
 
@@ -104,7 +105,10 @@ def test_external_data_beside_the_model_is_read_and_hashed(make_model: Make) -> 
         OnnxRuntime(path)
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "{}/weights.bin", "link.bin", ""])
+@pytest.mark.parametrize(
+    "location",
+    ["../weights.bin", "{}/weights.bin", "link.bin", "", "a/../link.bin", "/dev/zero", "../\0"],
+)
 def test_external_data_outside_of_the_folder_is_refused(
     location: str, make_model: Make, tmp_path: Path
 ) -> None:
@@ -128,6 +132,39 @@ def test_external_data_inside_a_subgraph_is_refused_too(tmp_path: Path) -> None:
         OnnxFile(path).check_external_data()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("location", "weights.bin", "more than one location"),
+        ("offset", "-4", "offset '-4', which is no number of bytes"),
+        ("offset", "0x4", "offset '0x4'"),
+        ("length", "8", "keeps 8 bytes of 'kernel'.*its shape needs 576"),
+        ("length", "9" * 19, r"at 4 \+ 9{19} of 'weights.bin', which has 580 bytes"),
+    ],
+)
+def test_external_data_that_contradicts_itself_is_refused(
+    key: str, value: str, reason: str, make_model: Make
+) -> None:
+    path = move_weights_out(make_model(), "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    entries = model.graph.initializer[0].external_data
+    if key != "location":
+        del entries[1 if key == "offset" else 2]
+    entries.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=reason):
+        OnnxRuntime(path)
+
+
+def test_a_tensor_that_claims_more_than_it_holds_is_refused(make_model: Make) -> None:
+    path = make_model()
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] = 1 << 40
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="'kernel' of shape .* needs .* bytes but holds 576"):
+        OnnxRuntime(path)
+
+
 def test_missing_and_short_external_data_are_named(make_model: Make, tmp_path: Path) -> None:
     path = move_weights_out(make_model(), "weights.bin")
     (tmp_path / "weights.bin").write_bytes(b"short")
@@ -147,7 +184,7 @@ def test_files_that_are_no_models_are_named(content: bytes, tmp_path: Path) -> N
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model file at"):
+    with pytest.raises(ModelError, match="is a folder; give the path of the model file in it"):
         OnnxRuntime(tmp_path)
 
 
@@ -175,19 +212,36 @@ def test_a_network_that_the_runtime_does_not_know_is_named(what: str, make_model
         OnnxRuntime(path)
 
 
+def damaged(whole: bytes, random: np.random.Generator) -> bytearray:
+    """Return the bytes with up to three bits flipped, and every third time cut off."""
+    data = bytearray(whole)
+    if random.random() < 0.3:
+        del data[random.integers(len(data)) :]
+    for at in random.integers(0, max(1, len(data)), random.integers(1, 4)):
+        if len(data):
+            data[at] ^= 1 << random.integers(8)
+    return data
+
+
+def test_the_reader_takes_or_refuses_any_bytes(make_model: Make) -> None:
+    whole = move_weights_out(make_model(), "weights.bin").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(5000):
+        try:
+            list(parse_tensors(bytes(damaged(whole, random))))
+        except ModelError:
+            refused += 1
+    assert 1000 < refused < 5000
+
+
 def test_a_damaged_file_loads_or_is_refused_and_nothing_else(make_model: Make) -> None:
     path = make_model()
     whole = with_manifest(path, sha256=OnnxFile(path).weights_sha256()).read_bytes()
     random = np.random.default_rng(0)
     refused = 0
     for _ in range(600):
-        data = bytearray(whole)
-        if random.random() < 0.3:
-            del data[random.integers(len(data)) :]
-        for at in random.integers(0, max(1, len(data)), random.integers(1, 4)):
-            if len(data):
-                data[at] ^= 1 << random.integers(8)
-        path.write_bytes(data)
+        path.write_bytes(damaged(whole, random))
         try:
             OnnxRuntime(path)
         except SegPerceptionError:

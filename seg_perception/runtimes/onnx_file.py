@@ -13,73 +13,119 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         """Walk the file once; nothing of a tensor is copied."""
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder; give the path of the model file in it")
         if not path.is_file():
             raise ModelError(
                 f"no model file at {path}; give a path, or the name 'default' for the bundled model"
             )
         self._path = path
+        self._outside: dict[str, memoryview] = {}
+        content = _map(path)
         try:
-            self._tensors = list(parse_tensors(_map(path)))
+            self._tensors = list(parse_tensors(content))
+            if not len(content):
+                raise ModelError("it is empty")
         except ModelError as error:
             raise ModelError(
-                f"{path} ({path.stat().st_size} bytes) cannot be loaded: truncated, or not an ONNX "
-                f"file ({error})"
+                f"{path} ({len(content)} bytes) cannot be loaded: truncated, or not an ONNX "
+                f"file ({error}); copy it again from its origin"
             ) from error
 
     def check_external_data(self) -> None:
         """Raise ModelError when a tensor lies outside of the model's own folder, or is missing."""
         for tensor in self._tensors:
-            if tensor.external:
+            if tensor.external is not None:
                 self._external(tensor)
 
     def weights_sha256(self) -> str:
         """Return the hash of the weights: names and little-endian bytes, in the names' order.
 
         Weights are the initializers of the main graph, in the file or in its external data.
+        Constants inside nodes belong to the graph's form, which two exports of the same weights
+        may differ in.
         """
         digest = hashlib.sha256()
         weights = [tensor for tensor in self._tensors if tensor.is_weight]
         for tensor in sorted(weights, key=lambda t: t.name):
             digest.update(tensor.name.encode())
-            digest.update(self._external(tensor) if tensor.external else tensor.content)
+            outside = tensor.external is not None
+            digest.update(self._external(tensor) if outside else tensor.content)
         return digest.hexdigest()
+
+    def check_sha256(self, expected: str) -> None:
+        """Raise ModelError when the weights are not those that the manifest names."""
+        actual = self.weights_sha256()
+        if actual != expected:
+            raise ModelError(
+                f"the weights of {self._path} have sha256 {actual[:12]}..., its manifest says "
+                f"{expected[:12]}...: damaged or changed; copy it again from its origin, or "
+                "import it again if you changed it"
+            )
 
     def _external(self, tensor: StoredTensor) -> memoryview:
         """Return the bytes of a tensor that lies in another file of the model's folder."""
-        entries = {key: values[-1] for key, values in tensor.external.items() if values}
-        where = entries.get("location", "")
-        folder = self._path.absolute().parent.resolve()
-        inside = [
-            (folder / w).resolve().is_relative_to(folder) for w in tensor.external["location"]
-        ]
-        if not where or not all(inside):
+        location = self._entry(tensor, "location", "")
+        if location not in self._outside:
+            self._outside[location] = self._open(location, tensor.name)
+        data = self._outside[location]
+        offset = self._number(tensor, "offset", 0)
+        length = self._number(tensor, "length", len(data) - offset)
+        if not offset <= offset + length <= len(data):
             raise ModelError(
-                f"{self._path} keeps {tensor.name!r} in {where!r}, outside of its own folder: "
-                "refused; put the data beside the model and name it by its file name"
-            )
-        file = folder / where
-        if not file.is_file():
-            raise ModelError(
-                f"{self._path} keeps {tensor.name!r} in {where!r}, which is not in {folder}: copy "
-                "it there together with the model"
-            )
-        data = _map(file)
-        try:
-            offset = int(entries.get("offset", "0"))
-            length = int(entries.get("length", len(data) - offset))
-        except ValueError as error:
-            raise ModelError(f"{self._path}: external data of {tensor.name!r}: {error}") from error
-        if min(offset, length) < 0 or offset + length > len(data):
-            raise ModelError(
-                f"{self._path} keeps {tensor.name!r} at {offset} + {length} of {where!r}, which "
+                f"{self._path} keeps {tensor.name!r} at {offset} + {length} of {location!r}, which "
                 f"has {len(data)} bytes: it is truncated, or of another model"
             )
+        if tensor.size not in (None, length):
+            raise ModelError(
+                f"{self._path} keeps {length} bytes of {tensor.name!r} in {location!r}, its shape "
+                f"needs {tensor.size}: the file is of another model"
+            )
         return data[offset : offset + length]
+
+    def _open(self, location: str, name: str) -> memoryview:
+        """Map the file that `location` names; it must lie below the folder, past every link."""
+        folder = self._path.absolute().parent.resolve()
+        given = Path(location.replace("\0", "?"))
+        file = folder / given
+        leads_out = given.is_absolute() or ".." in given.parts
+        if not location or leads_out or not file.resolve().is_relative_to(folder):
+            raise ModelError(
+                f"{self._path} keeps {name!r} in {location!r}, outside of its own folder: "
+                "refused; put the data beside the model and name it by its file name"
+            )
+        if not file.is_file():
+            raise ModelError(
+                f"{self._path} keeps {name!r} in {location!r}, which is not in {folder}: copy "
+                "it there together with the model"
+            )
+        return _map(file)
+
+    def _number(self, tensor: StoredTensor, key: str, default: int) -> int:
+        text = self._entry(tensor, key, str(default))
+        if not (text.isascii() and text.isdecimal() and len(text) < 20):
+            raise ModelError(
+                f"{self._path}: external data of {tensor.name!r} has {key} {text!r}, which is no "
+                "number of bytes: export the model again"
+            )
+        return int(text)
+
+    def _entry(self, tensor: StoredTensor, key: str, default: str) -> str:
+        values = (tensor.external or {}).get(key, [default])
+        if len(values) > 1:
+            raise ModelError(
+                f"{self._path}: external data of {tensor.name!r} has more than one {key}, "
+                f"{values}: export the model again"
+            )
+        return values[0]
 
 
 def _map(path: Path) -> memoryview:
     """Return a read-only view of a file's bytes, mapped for as long as the view lives."""
-    if path.stat().st_size == 0:
-        return memoryview(b"")
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:  # which cannot be mapped
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error

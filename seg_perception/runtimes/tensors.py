@@ -46,14 +46,15 @@ class StoredTensor(NamedTuple):
     """One tensor: `content` holds its little-endian bytes, unless `external` says where they are.
 
     `is_weight`: an initializer of the main graph. `size` is the number of bytes that its shape
-    needs, None where the element type does not tell. `external` maps key to every value given.
+    needs, None where the element type does not tell. `external` maps each key of external data to
+    all values given for it, None where the bytes are inside.
     """
 
     name: str
     is_weight: bool
     size: int | None
     content: memoryview
-    external: Mapping[str, list[str]]
+    external: Mapping[str, list[str]] | None
 
 
 def parse_tensors(model: bytes | memoryview) -> Iterator[StoredTensor]:
@@ -117,6 +118,7 @@ def _tensor(view: memoryview, *, is_weight: bool) -> StoredTensor:
     name, kind, raw, typed = b"", 0, None, bytearray()
     dims: list[int] = []
     external: dict[str, list[str]] = {}
+    is_outside = False
     numbers = bytearray()
     for number, wire, value in _fields(view):
         if number == _NAME:
@@ -133,19 +135,21 @@ def _tensor(view: memoryview, *, is_weight: bool) -> StoredTensor:
             typed += value
         elif number == _EXTERNAL and wire == _LENGTH:
             _add_entry(external, value)
+            is_outside = True
         elif number == _PLACE and bytes(value) != b"\0":
-            external.setdefault("location", [])
+            is_outside = True
     bits = _BITS.get(kind)
     if numbers:
         typed += _integers(numbers).astype(f"<u{max(1, (bits or 64) // 8)}").tobytes()
     size = None if bits is None else (math.prod(dims) * bits + 7) // 8
     content = memoryview(bytes(typed)) if raw is None else raw
-    if size is not None and not external and size != len(content):
+    if size is not None and not is_outside and size != len(content):
         raise ModelError(
             f"tensor {name.decode(errors='replace')!r} of shape {dims} needs {size} bytes but "
             f"holds {len(content)}"
         )
-    return StoredTensor(name.decode(errors="replace"), is_weight, size, content, external)
+    where = external if is_outside else None
+    return StoredTensor(name.decode(errors="replace"), is_weight, size, content, where)
 
 
 def _add_entry(entries: dict[str, list[str]], view: memoryview) -> None:
@@ -154,13 +158,20 @@ def _add_entry(entries: dict[str, list[str]], view: memoryview) -> None:
     entries.setdefault(entry.get(1, ""), []).append(entry.get(2, ""))
 
 
-def _integers(
-    packed: bytes | bytearray | memoryview,
-) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _few_integers(packed: memoryview) -> list[int]:
+    """Decode the varints of a shape."""
+    if len(packed) > MAX_SHAPE:
+        raise ModelError(f"a shape takes {len(packed)} bytes")
+    values, at = [], 0
+    while at < len(packed):
+        value, at = _varint(packed, at)
+        values.append(value)
+    return values
+
+
+def _integers(packed: bytearray) -> NDArray[np.uint64]:
     """Decode varints that stand one behind the other; negative ones are two's complement."""
     data = np.frombuffer(packed, np.uint8)
-    if len(data) == 0:
-        return np.zeros(0, np.uint64)
     ends = np.flatnonzero(data < 0x80)
     starts = np.append(0, ends[:-1] + 1)
     if len(ends) == 0 or ends[-1] != len(data) - 1 or (ends - starts).max() > 9:
