@@ -5,11 +5,15 @@ The same keys stand in a YAML card for people and, as JSON, in the ONNX metadata
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
+import yaml
 
 from seg_perception.errors import ManifestError
 from seg_perception.labels import (
@@ -22,7 +26,21 @@ from seg_perception.labels import (
 
 METADATA_KEY = "seg_perception"
 MAX_CLASSES = 255  # ids are uint8 and 255 means unknown
+MAX_SIDE = 8192  # pixels of the input
 
+# What a key may be, where its type alone would not tell people.
+WANTED = {
+    "classes": "a list of names, in quotes where YAML reads something else",
+    "palette": "a list of [red, green, blue], whole numbers",
+    "groups": "a mapping from class to group",
+    "void_ids": "a list of ids",
+    "metrics": "a mapping from name to value",
+    "size": "[height, width], whole numbers",
+    "scale": "a number such as 0.00392157 for 1/255",
+    "mean": "a list of three numbers",
+    "std": "a list of three numbers",
+    "align_corners": "true or false",
+}
 CHOICES = {
     "layout": ("NCHW", "NHWC"),
     "color": ("RGB", "BGR"),
@@ -52,6 +70,26 @@ class InputSpec:
         """Shape of the input array in its layout."""
         height, width = self.size
         return (1, 3, height, width) if self.layout == "NCHW" else (1, height, width, 3)
+
+    def check(self) -> None:
+        """Raise ManifestError for values that no network could be fed with."""
+        if not all(1 <= side <= MAX_SIDE for side in self.size):
+            raise ManifestError(
+                f"input size {self.size} must be [height, width], each above 0 and up to {MAX_SIDE}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
+            raise ManifestError("input mean and std are three numbers each, std never 0")
+        if not (0 <= self.pad_value <= 255 and float(self.pad_value).is_integer()):
+            raise ManifestError(
+                f"pad_value {self.pad_value} must be a whole number 0..255: the padding is part of "
+                "a picture of bytes, before normalisation"
+            )
+        changed = self.scale != 1 or any(self.mean) or self.std != (1, 1, 1)
+        if self.dtype == "uint8" and changed:
+            raise ManifestError(
+                "input dtype uint8 means the picture's bytes as they are: leave scale, mean and "
+                "std out, or say dtype: float32"
+            )
 
 
 @dataclass(frozen=True)
@@ -97,6 +135,18 @@ class Manifest:
         manifest = _section(cls, values, "manifest")
         manifest._check()
         return manifest
+
+    @classmethod
+    def from_card(cls, path: Path) -> "Manifest":
+        """Read a YAML card; ManifestError names the file and what is wrong with it."""
+        try:
+            return cls.from_dict(yaml.safe_load(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ManifestError(f"the card {path} cannot be read: {error}") from error
+        except yaml.YAMLError as error:
+            raise ManifestError(f"the card {path} is no YAML: {error}") from error
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], *, where: str) -> "Manifest":
@@ -158,33 +208,52 @@ class Manifest:
                 )
         if any(not 0 <= i <= 255 for i in self.void_ids):
             raise ManifestError(f"void_ids {self.void_ids} must lie in 0..255")
-        if min(self.input.size) < 1 or len(self.input.size) != 2:
-            raise ManifestError(f"input size {self.input.size} must be [height, width] above 0")
-        if len(self.input.mean) != 3 or len(self.input.std) != 3 or 0 in self.input.std:
-            raise ManifestError("input mean and std are three numbers each, std never 0")
+        if any(not 0 <= part <= 255 for colour in self.palette or () for part in colour):
+            raise ManifestError("palette holds a value outside 0..255")
         for section in (self.input, self.output):
             for key, choices in CHOICES.items():
                 value = getattr(section, key, choices[0])
                 if value not in choices:
                     raise ManifestError(f"{key} {value!r} must be one of {', '.join(choices)}")
+        self.input.check()
 
 
 Section = TypeVar("Section", Manifest, InputSpec, OutputSpec)
 
 
 def _section(kind: type[Section], values: Any, where: str) -> Section:
-    """Build a dataclass from a mapping: unknown keys are errors, lists become tuples."""
+    """Build a dataclass from a mapping: each key known and of its type, lists become tuples."""
     if not isinstance(values, Mapping):
         raise ManifestError(f"{where} is a mapping of keys, not {values!r}")
-    known = [f.name for f in fields(kind)]
-    unknown = sorted(set(values) - set(known))
+    hints = get_type_hints(kind)
+    unknown = sorted(map(str, set(values) - set(hints)))
     if unknown:
-        raise ManifestError(f"{where} has unknown keys {unknown}; known are {', '.join(known)}")
+        raise ManifestError(f"{where} has unknown keys {unknown}; known are {', '.join(hints)}")
+    frozen = {key: _frozen(value) for key, value in values.items()}
+    for key, value in frozen.items():
+        if not _fits(value, hints[key]):
+            wanted = WANTED.get(key) or {float: "a number", str: "text"}.get(hints[key], "a name")
+            raise ManifestError(f"{where} has {key}: {values[key]!r}; give {wanted}")
     try:
-        return kind(**{key: _frozen(value) for key, value in values.items()})
+        return kind(**frozen)
     except TypeError as error:
         raise ManifestError(f"{where}: {error}") from error
 
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from YAML or JSON is of the type `hint`; numbers are finite."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if kind is tuple and isinstance(value, tuple):
+        wanted = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(wanted) == len(value) and all(map(_fits, value, wanted))
+    if kind is Mapping and isinstance(value, Mapping):
+        return all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if hint in (int, float) and not isinstance(value, bool):
+        return isinstance(value, (int, hint)) and math.isfinite(value)
+    return hint is Any or (kind is None and isinstance(value, hint))

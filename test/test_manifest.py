@@ -36,6 +36,23 @@ def test_a_card_survives_the_round_trip() -> None:
         ({"input": {"size": [4, 4], "std": [1, 0, 1]}}, "std never 0"),
         ({"output": {"kind": "depth"}}, "'depth' must be one of logits"),
         ({"output": 3}, "output is a mapping"),
+        ({"classes": "road"}, "classes: 'road'; give a list of names"),
+        ({"classes": ["on", True, "off"]}, "classes: .*True.*in quotes where YAML"),
+        ({"void_ids": 11}, "void_ids: 11; give a list of ids"),
+        ({"palette": [[0, 0], [0, 0], [0, 0]]}, r"give a list of \[red, green, blue\]"),
+        ({"palette": [[0, 0, 256]] * 3}, "palette holds a value outside 0..255"),
+        ({"groups": ["red"]}, "give a mapping from class to group"),
+        ({"name": 3}, "name: 3; give text"),
+        ({"input": {"size": 512}}, r"size: 512; give \[height, width\]"),
+        ({"input": {"size": [4, 4, 3]}}, r"size: .*give \[height, width\]"),
+        ({"input": {"size": [4, 10**6]}}, "up to 8192"),
+        ({"input": {"size": [4, 4], "scale": "1/255"}}, "'1/255'; give a number such as 0.0039"),
+        ({"input": {"size": [4, 4], "scale": float("nan")}}, "scale: nan; give a number"),
+        ({"input": {"size": [4, 4], "mean": 0.5}}, "mean: 0.5; give a list of three numbers"),
+        ({"input": {"size": [4, 4], "mean": [1, 2]}}, "three numbers each"),
+        ({"input": {"size": [4, 4], "pad_value": 0.5}}, "pad_value 0.5 must be a whole number"),
+        ({"input": {"size": [4, 4], "dtype": "uint8", "scale": 0.1}}, "leave scale, mean and std"),
+        ({"output": {"align_corners": "no"}}, "align_corners: 'no'; give true or false"),
     ],
 )
 def test_a_wrong_card_names_the_key(changes: dict[str, Any], reason: str) -> None:
@@ -46,6 +63,23 @@ def test_a_wrong_card_names_the_key(changes: dict[str, Any], reason: str) -> Non
 def test_missing_keys_are_named() -> None:
     with pytest.raises(ManifestError, match="required keys ..input"):
         Manifest.from_dict({"classes": ["a"], "output": {}})
+
+
+def test_a_yaml_card_is_read_or_its_fault_named(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text("classes: [sky]\ninput: {size: [4, 8]}\noutput: {}\n")
+    assert Manifest.from_card(path).input.shape == (1, 3, 4, 8)
+    for content, reason in [
+        (b"classes: [sky", "card.yaml is no YAML: while parsing"),
+        (b"classes: \xff", "card.yaml cannot be read"),
+        (b"- sky", "card.yaml: a manifest is a mapping of keys, not list"),
+        (b"!!python/object/apply:os.getcwd []", "is no YAML: could not determine a constructor"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ManifestError, match=reason):
+            Manifest.from_card(path)
+    with pytest.raises(ManifestError, match="absent.yaml cannot be read: .*No such file"):
+        Manifest.from_card(tmp_path / "absent.yaml")
 
 
 def test_label_spaces_map_classes_void_and_groups() -> None:
