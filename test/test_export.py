@@ -71,7 +71,7 @@ def test_a_file_that_differs_is_not_written(
 def test_a_manifest_of_other_classes_is_not_written(
     network: torch.nn.Module, tmp_path: Path
 ) -> None:
-    with pytest.raises(Exception, match="7 classes, the network 11"):
+    with pytest.raises(Exception, match="classes has 7 names, the network gives 11 channels"):
         export_onnx(network, manifest((64, 64), 7), tmp_path / "m.onnx", mean=MEAN, std=STD)
     assert list(tmp_path.iterdir()) == []
 

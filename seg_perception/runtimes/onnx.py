@@ -1,5 +1,6 @@
 """ONNX Runtime: load a self-describing ONNX file, check it against its manifest, run it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import ManifestError, ModelError, ProviderError
 from seg_perception.manifest import Manifest
+from seg_perception.runtimes import agreement
+from seg_perception.runtimes.agreement import Port
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 PROVIDERS = {
@@ -15,8 +18,23 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-DTYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
-LABEL_DTYPES = ("tensor(uint8)", "tensor(int32)", "tensor(int64)")
+# What ONNX Runtime says of a file that is well-formed but not for it, and what helps.
+NEWER = (
+    f"it is newer than ONNX Runtime {ort.__version__}: update that, or export with an older opset"
+)
+FOREIGN = (
+    "it uses operators that ONNX Runtime does not have, and libraries of custom operators are "
+    "never loaded: export it with standard operators"
+)
+ADVICE = {
+    "IR version": NEWER,
+    "under development": NEWER,
+    "is not a registered function/op": FOREIGN,
+    "No Op registered for": FOREIGN,
+    "Could not find an implementation": FOREIGN,
+    "Protobuf parsing failed": "it is truncated, or not an ONNX file: copy it again",
+    "No graph was found": "it is truncated, or not an ONNX file: copy it again",
+}
 
 
 class OnnxRuntime:
@@ -46,13 +64,31 @@ class OnnxRuntime:
         self.manifest = Manifest.from_metadata(metadata, where=str(path))
         if self.manifest.sha256:
             file.check_sha256(self.manifest.sha256)
-        self._input = _input_name(self._session, self.manifest, path)
-        self._output = _output_name(self._session, self.manifest, path)
+        self._path = path
+        self._inputs = ports(self._session.get_inputs())
+        self._input, self._output = self._agree(ports(self._session.get_outputs()))
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the manifest's output for an input of `manifest.input.shape` and dtype."""
-        result: NDArray[Any] = self._session.run([self._output], {self._input: x})[0]
-        return result
+        try:
+            y: NDArray[Any] = self._session.run([self._output.name], {self._input.name: x})[0]
+        except Exception as error:  # ONNX Runtime's own types
+            raise ModelError(
+                f"the network of {self._path} fails on a picture: {_reason(error)}"
+            ) from error
+        if y.shape != self._output.shape:  # seen for the first time, or dynamic
+            _, self._output = self._agree([self._output._replace(shape=y.shape)])
+        return y
+
+    def _agree(self, outputs: list[Port]) -> tuple[Port, Port]:
+        """Return the chosen input and output, or raise ManifestError with every difference."""
+        chosen = agreement.compare(self.manifest, self._inputs, outputs)
+        if chosen.complaints or chosen.input is None or chosen.output is None:
+            raise ManifestError(
+                f"{self._path}: {'; '.join(chosen.complaints)}. Correct the card and import the "
+                "model again"
+            )
+        return chosen.input, chosen.output
 
 
 def open_session(
@@ -69,9 +105,11 @@ def open_session(
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises types of its own, most of them Exception's
+        reason = _reason(error)
+        advice = next((text for part, text in ADVICE.items() if part in reason), None)
         raise ModelError(
-            f"{path} ({path.stat().st_size} bytes) cannot be loaded: truncated, or not an ONNX "
-            f"file ({str(error).splitlines()[0]})"
+            f"{path} ({path.stat().st_size} bytes) cannot be loaded: "
+            + (f"{advice} ({reason})" if advice else reason)
         ) from error
 
 
@@ -83,45 +121,17 @@ def _metadata(session: ort.InferenceSession, path: Path) -> dict[str, str]:
     return metadata
 
 
-def _input_name(session: ort.InferenceSession, manifest: Manifest, path: Path) -> str:
-    spec = manifest.input
-    inputs = {i.name: i for i in session.get_inputs()}
-    name = spec.name or (next(iter(inputs)) if len(inputs) == 1 else None)
-    if name not in inputs:
-        raise ManifestError(f"{path}: input.name is {name!r} but the inputs are {list(inputs)}")
-    node = inputs[name]
-    if node.type != DTYPES[spec.dtype]:
-        raise ManifestError(f"{path}: the manifest says {spec.dtype}, the network {node.type}")
-    if tuple(node.shape) != spec.shape:
-        raise ManifestError(
-            f"{path}: the manifest says input {spec.shape} ({spec.layout}), the network "
-            f"{tuple(node.shape)}; correct the card and import the model again"
-        )
-    return str(name)
+def ports(nodes: Sequence[ort.NodeArg]) -> list[Port]:
+    """Return what ONNX Runtime knows of inputs or outputs."""
+    return [Port(n.name, _dtype(n.type), tuple(n.shape) or None) for n in nodes]
 
 
-def _output_name(session: ort.InferenceSession, manifest: Manifest, path: Path) -> str:
-    spec = manifest.output
-    outputs = {o.name: o for o in session.get_outputs()}
-    name = spec.name or (next(iter(outputs)) if len(outputs) == 1 else None)
-    if name not in outputs:
-        raise ManifestError(f"{path}: output.name is {name!r} but the outputs are {list(outputs)}")
-    node = outputs[name]
-    if spec.kind == "labels":
-        if node.type not in LABEL_DTYPES:
-            raise ManifestError(f"{path}: output kind is labels but the network gives {node.type}")
-        return str(name)
-    channel = 1 if spec.layout == "NCHW" else 3
-    shape = list(node.shape)
-    if node.type != "tensor(float)" or len(shape) != 4:
-        raise ManifestError(
-            f"{path}: output kind {spec.kind} needs float32 of four dimensions, the network gives "
-            f"{node.type} {shape}"
-        )
-    if shape[channel] != len(manifest.classes):
-        raise ManifestError(
-            f"{path}: the manifest has {len(manifest.classes)} classes, the network "
-            f"{shape[channel]} output channels (layout {spec.layout}); correct the card and import "
-            "the model again"
-        )
-    return str(name)
+def _dtype(kind: str) -> str:
+    """Return numpy's name of a type such as tensor(float)."""
+    name = kind[7:-1] if kind.startswith("tensor(") else kind
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of ONNX Runtime's message."""
+    return str(error).partition("\n")[0]

@@ -1,0 +1,179 @@
+"""Whether a manifest and a network agree: every difference, named with the next step."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from seg_perception.manifest import Manifest, OutputSpec
+
+Shape = tuple[int | str | None, ...]  # a name or None: known at run time alone
+
+LABEL_DTYPES = ("uint8", "int32", "int64")
+LAYOUTS = ("NCHW", "NHWC")
+
+
+class Port(NamedTuple):
+    """An input or output of a network; `shape` is None where not even the rank is known."""
+
+    name: str
+    dtype: str
+    shape: Shape | None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.dtype} {_text(self.shape)})"
+
+
+class Agreement(NamedTuple):
+    """The ports that a manifest chooses, None where it is unclear, and every difference."""
+
+    input: Port | None
+    output: Port | None
+    complaints: list[str]
+
+
+def compare(manifest: Manifest, inputs: Sequence[Port], outputs: Sequence[Port]) -> Agreement:
+    """Compare a manifest with the ports of a network; what is not known of a shape agrees."""
+    complaints: list[str] = []
+    source = _choose(inputs, manifest.input.name, "input", complaints)
+    result = _choose(outputs, manifest.output.name, "output", complaints)
+    if source is not None:
+        others = [str(port) for port in inputs if port is not source]
+        if others:
+            complaints.append(
+                f"beside the picture the network needs {', '.join(others)}, which nothing feeds: "
+                "give them initializers or export it without them"
+            )
+        complaints += _input_complaints(manifest, source)
+    if result is not None and manifest.output.kind == "labels":
+        complaints += _label_complaints(result)
+    elif result is not None:
+        complaints += _score_complaints(manifest, result)
+    return Agreement(source, result, complaints)
+
+
+def _choose(
+    ports: Sequence[Port], name: str | None, what: str, complaints: list[str]
+) -> Port | None:
+    listed = ", ".join(map(str, ports))
+    if name is None and len(ports) == 1:
+        return ports[0]
+    for port in ports:
+        if port.name == name:
+            return port
+    if name is None:
+        complaints.append(f"the network has several {what}s, {listed}: say {what}.name")
+    else:
+        complaints.append(f"{what}.name is {name!r} but the network's {what}s are {listed}")
+    return None
+
+
+def _input_complaints(manifest: Manifest, port: Port) -> list[str]:
+    spec, complaints = manifest.input, []
+    if port.dtype != spec.dtype:
+        advice = (
+            f"say dtype: {port.dtype}"
+            if port.dtype in ("float32", "uint8")
+            else "export it with float32 or uint8 input"
+        )
+        complaints.append(
+            f"the manifest says input dtype {spec.dtype}, the network takes {port.dtype}: {advice}"
+        )
+    if port.shape is not None and not _agrees(port.shape, spec.shape):
+        complaints.append(
+            f"the manifest says input {spec.shape} ({spec.layout}), the network takes "
+            f"{_text(port.shape)}: {_input_advice(manifest, port.shape)}"
+        )
+    return complaints
+
+
+def _input_advice(manifest: Manifest, shape: Shape) -> str:
+    if len(shape) != 4:
+        return "export it with one picture of four dimensions"
+    height, width = manifest.input.size
+    layout = next((x for x in LAYOUTS if _agrees(shape, _lay_out(x, None, 3, None, None))), None)
+    if layout is None:
+        return "it is no batch of one picture with three channels; export it with that"
+    if layout != manifest.input.layout and _agrees(shape, _lay_out(layout, 1, 3, height, width)):
+        return f"say layout: {layout}"
+    if _agrees(shape, _lay_out(layout, 1, 3, width, height)):
+        return f"size is [height, width]: say [{width}, {height}]"
+    if not _agrees(shape[:1], (1,)):
+        return "export it for one picture at a time, or with a dynamic batch"
+    sides = shape[2:] if layout == "NCHW" else shape[1:3]
+    return f"its size is [{', '.join(map(str, sides))}], layout {layout}: say so"
+
+
+def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
+    spec, count = manifest.output, len(manifest.classes)
+    if port.dtype != "float32":
+        advice = "say kind: labels" if port.dtype in LABEL_DTYPES else "export it with float32"
+        return [f"output kind {spec.kind} needs float32, the network gives {port}: {advice}"]
+    if port.shape is None:
+        return []
+    if len(port.shape) != 4 or not _agrees(port.shape[:1], (1,)):
+        return [
+            f"output kind {spec.kind} needs scores of one picture in four dimensions, the network "
+            f"gives {port}: choose another output or export it so"
+        ]
+    channels = {"NCHW": port.shape[1], "NHWC": port.shape[3]}
+    if channels[spec.layout] == count or not isinstance(channels[spec.layout], int):
+        return []
+    other = next(x for x in LAYOUTS if x != spec.layout)
+    advice = (
+        f"say output layout: {other}"
+        if channels[other] == count
+        else "name every channel in classes, in the network's order, or choose another output"
+    )
+    return [
+        f"classes has {count} names, the network gives {channels[spec.layout]} channels "
+        f"({port}, layout {spec.layout}): {advice}"
+    ]
+
+
+def _label_complaints(port: Port) -> list[str]:
+    if port.dtype not in LABEL_DTYPES:
+        advice = "say kind: logits or probabilities" if port.dtype == "float32" else "cast them"
+        return [
+            f"output kind is labels, which are {', '.join(LABEL_DTYPES)}; the network gives "
+            f"{port}: {advice}"
+        ]
+    if port.shape is not None and label_axes(port.shape) is None:
+        return [
+            "output kind is labels, which are (1,H,W), (1,1,H,W), (1,H,W,1) or (H,W); the network "
+            f"gives {port}: choose another output or export it so"
+        ]
+    return []
+
+
+def label_axes(shape: Shape, layout: str = OutputSpec.layout) -> tuple[int, int] | None:
+    """Return the axes of height and width of a label map, None where it is not one.
+
+    Of (1,1,H,W) and (1,H,W,1) the extents tell; `layout` decides where both fit.
+    """
+    places = {2: [(0, 1)], 3: [(1, 2)], 4: [(2, 3), (1, 2)]}.get(len(shape), [])
+    if layout == "NHWC":
+        places.reverse()
+    for axes in places:
+        if _agrees([n for i, n in enumerate(shape) if i not in axes], [1] * (len(shape) - 2)):
+            return axes
+    return None
+
+
+def _agrees(shape: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
+    """Whether the extents that both know are equal."""
+    return len(shape) == len(wanted) and all(
+        n == m or not isinstance(n, int) or m is None for n, m in zip(shape, wanted, strict=True)
+    )
+
+
+def _lay_out(
+    layout: str, batch: int | None, channels: int, height: int | None, width: int | None
+) -> tuple[int | None, ...]:
+    if layout == "NCHW":
+        return (batch, channels, height, width)
+    return (batch, height, width, channels)
+
+
+def _text(shape: Shape | None) -> str:
+    if shape is None:
+        return "of unknown shape"
+    return f"({', '.join('?' if n is None else str(n) for n in shape)})"
