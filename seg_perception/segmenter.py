@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from seg_perception import decoding, images, weights
 from seg_perception.errors import ModelError
-from seg_perception.manifest import Manifest
+from seg_perception.labels import UNKNOWN
+from seg_perception.manifest import InputSpec, Manifest
 from seg_perception.runtimes import Runtime
+from seg_perception.runtimes.agreement import label_axes
 from seg_perception.runtimes.onnx import OnnxRuntime
 
 WARM_UPS = 3  # ONNX Runtime still lays out its memory in the second run
@@ -37,6 +39,7 @@ class Segmenter:
         self.manifest: Manifest = runtime.manifest
         self.provider: str = runtime.provider
         self.space = self.manifest.label_space(label_space)
+        self._normalised = _normalised(self.manifest.input)
         decoding.warm_up()
         noise = np.random.default_rng(0).integers(0, 256, (*self.manifest.input.size, 3))
         for _ in range(WARM_UPS):
@@ -107,14 +110,16 @@ class Segmenter:
 
         `image` is uint8 (H,W,3) of the network's size and in its colour order.
         """
-        spec = self.manifest.input
+        spec, table = self.manifest.input, self._normalised
+        planes = () if spec.layout == "NHWC" else cv2.split(image)
         if spec.dtype == "uint8":
-            return image[None] if spec.layout == "NHWC" else image.transpose(2, 0, 1)[None].copy()
-        mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-        x = (np.float32(spec.scale) * image - mean) / std
-        return (
-            x[None] if spec.layout == "NHWC" else np.ascontiguousarray(x.transpose(2, 0, 1))[None]
-        )
+            return np.asarray(np.stack(planes), np.uint8)[None] if planes else image[None]
+        if not planes:
+            return np.asarray(cv2.LUT(image, table), np.float32)[None]
+        x = np.empty(spec.shape, np.float32)
+        for c, plane in enumerate(planes):
+            cv2.LUT(plane, table[:, :, c].copy(), dst=x[0, c])
+        return x
 
     def _decode(
         self,
@@ -126,10 +131,10 @@ class Segmenter:
         """Turn the network's output into model classes and confidence of the picture's size."""
         spec, whole = self.manifest.output, self.manifest.input.size
         if spec.kind == "labels":
-            plane = y.reshape(y.shape[-2:] if y.shape[-1] != 1 else y.shape[1:3]).astype(np.uint8)
-            return decoding.decode_labels(_cropped(plane, inside, whole), size), None
-        scores = y[0] if spec.layout == "NCHW" else y[0].transpose(2, 0, 1)
-        scores = _cropped(scores, inside, whole)
+            plane = _cropped(_label_plane(y, spec.layout), inside, whole)
+            return decoding.decode_labels(plane, size), None
+        scores = y[0] if spec.layout == "NCHW" else _channels_first(y[0])
+        scores = np.ascontiguousarray(_cropped(scores, inside, whole))
         labels = decoding.decode_scores(scores, size, align_corners=spec.align_corners)
         if not with_confidence:
             return labels, None
@@ -140,6 +145,32 @@ class Segmenter:
             align_corners=spec.align_corners,
         )
         return labels, sure
+
+
+def _normalised(spec: InputSpec) -> NDArray[np.float32]:
+    """Return float32 (256,1,3): what each of 256 bytes becomes in each channel."""
+    byte = np.arange(256.0)[:, None, None]
+    mean, std = np.asarray(spec.mean, np.float64), np.asarray(spec.std, np.float64)
+    return np.asarray((spec.scale * byte - mean) / std, np.float32)
+
+
+def _label_plane(y: NDArray[Any], layout: str) -> NDArray[np.uint8]:
+    """Return uint8 (h,w) of a label map of any shape and type; what is no byte becomes 255."""
+    axes = label_axes(y.shape, layout)
+    if axes is None:
+        raise ModelError(f"the network gave labels of shape {y.shape}; import the model again")
+    plane = y.reshape([y.shape[axis] for axis in axes])
+    if plane.dtype == np.uint8:
+        return plane
+    unsigned = plane.view(f"u{plane.itemsize}")  # a negative id becomes a large one
+    return np.asarray(np.minimum(unsigned, UNKNOWN), np.uint8)
+
+
+def _channels_first(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (K,h,w) of (h,w,K)."""
+    height, width, count = scores.shape
+    flat = np.asarray(cv2.transpose(scores.reshape(-1, count)), np.float32)
+    return flat.reshape(count, height, width)
 
 
 def _cropped(plane: NDArray[Any], inside: tuple[int, int], whole: tuple[int, int]) -> NDArray[Any]:
