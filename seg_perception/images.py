@@ -10,40 +10,82 @@ from seg_perception.errors import ImageError
 
 
 class Encoding(NamedTuple):
-    """A raw encoding: bytes a pixel and the OpenCV conversions to BGR and RGB (None: as it is)."""
+    """A raw encoding: bytes a pixel, OpenCV's conversions (None: as it is), and its sizes.
+
+    Height and width must be multiples of `unit`. `chroma`: rows of colour follow the picture's
+    rows, half as many.
+    """
 
     channels: int
     to_bgr: int | None
     to_rgb: int | None
+    unit: tuple[int, int] = (1, 1)
+    chroma: bool = False
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of the array of a picture of this size; ImageError if none has it."""
+        if height % self.unit[0] or width % self.unit[1]:
+            raise ImageError(
+                f"the picture is {width}x{height}, but this encoding needs a width that divides by "
+                f"{self.unit[1]} and a height that divides by {self.unit[0]}"
+            )
+        rows = height * 3 // 2 if self.chroma else height
+        return (rows, width) if self.channels == 1 else (rows, width, self.channels)
 
 
+# Names: sensor_msgs/image_encodings; yuv422 and yuv422_yuy2 are older names of uyvy and yuyv. An
+# 8UC picture does not tell its colours; as in cv_bridge it is taken for mono, bgr or bgra.
+_BGR = Encoding(3, None, cv2.COLOR_BGR2RGB)
+_BGRA = Encoding(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2RGB)
+_MONO = Encoding(1, cv2.COLOR_GRAY2BGR, cv2.COLOR_GRAY2RGB)
+_UYVY = Encoding(2, cv2.COLOR_YUV2BGR_UYVY, cv2.COLOR_YUV2RGB_UYVY, (1, 2))
+_YUYV = Encoding(2, cv2.COLOR_YUV2BGR_YUYV, cv2.COLOR_YUV2RGB_YUYV, (1, 2))
 ENCODINGS = {
     "rgb8": Encoding(3, cv2.COLOR_RGB2BGR, None),
-    "bgr8": Encoding(3, None, cv2.COLOR_BGR2RGB),
+    "bgr8": _BGR,
     "rgba8": Encoding(4, cv2.COLOR_RGBA2BGR, cv2.COLOR_RGBA2RGB),
-    "bgra8": Encoding(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2RGB),
-    "mono8": Encoding(1, cv2.COLOR_GRAY2BGR, cv2.COLOR_GRAY2RGB),
+    "bgra8": _BGRA,
+    "mono8": _MONO,
+    "8UC1": _MONO,
+    "8UC3": _BGR,
+    "8UC4": _BGRA,
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": Encoding(1, cv2.COLOR_YUV2BGR_NV12, cv2.COLOR_YUV2RGB_NV12, (2, 2), chroma=True),
+    "nv21": Encoding(1, cv2.COLOR_YUV2BGR_NV21, cv2.COLOR_YUV2RGB_NV21, (2, 2), chroma=True),
+    "bayer_rggb8": Encoding(1, cv2.COLOR_BayerRGGB2BGR, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": Encoding(1, cv2.COLOR_BayerBGGR2BGR, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": Encoding(1, cv2.COLOR_BayerGBRG2BGR, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": Encoding(1, cv2.COLOR_BayerGRBG2BGR, cv2.COLOR_BayerGRBG2RGB),
 }
 
 
 def encoding_of(name: str) -> Encoding:
     """Return the entry of an encoding; raises ImageError that lists the known ones."""
     if name not in ENCODINGS:
-        raise ImageError(f"encoding {name!r} is not supported; use one of {', '.join(ENCODINGS)}")
+        raise ImageError(
+            f"encoding {name[:40]!r} is not supported; use one of {', '.join(ENCODINGS)}"
+        )
     return ENCODINGS[name]
 
 
 def convert(image: NDArray[np.uint8], encoding: str, color: str) -> NDArray[np.uint8]:
-    """Return uint8 (H,W,3) in `color` order (RGB or BGR); a view when nothing has to change."""
+    """Return uint8 (H,W,3) in `color` order (RGB or BGR); a view when nothing has to change.
+
+    `image` is uint8 (H,W) or (H,W,C) in `encoding`; nv12 and nv21 are (3H/2,W).
+    """
     known = encoding_of(encoding)
-    expected = 2 if known.channels == 1 else 3
-    if image.dtype != np.uint8 or image.ndim != expected or image.size == 0:
+    rows, width = image.shape[:2] if image.ndim >= 2 else (0, 0)
+    height = rows * 2 // 3 if known.chroma else rows
+    expected = known.shape(height, width)
+    if image.dtype != np.uint8 or image.size == 0 or image.shape != expected:
         raise ImageError(
-            f"{encoding} picture is {image.dtype} {image.shape}; give uint8 "
-            + ("(H,W)" if expected == 2 else f"(H,W,{known.channels})")
+            f"the {encoding} picture is {image.dtype} {image.shape}; give uint8 "
+            + ("(H,W)" if known.channels == 1 else f"(H,W,{known.channels})")
+            + (" with H = 3/2 of the picture's height" if known.chroma else "")
         )
-    if expected == 3 and image.shape[2] != known.channels:
-        raise ImageError(f"{encoding} has {known.channels} channels, the picture {image.shape[2]}")
     code = known.to_bgr if color == "BGR" else known.to_rgb
     return image if code is None else np.asarray(cv2.cvtColor(image, code), np.uint8)
 

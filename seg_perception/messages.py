@@ -34,28 +34,28 @@ def decode(message: Any) -> Picture:
 def to_array(message: Any) -> NDArray[np.uint8]:
     """Return a view of an Image's pixels, uint8 (H,W) or (H,W,C), honouring `step`.
 
-    Raises ImageError for an encoding, size, step or data length that cannot be.
+    nv12 and nv21 are (3H/2,W): rows of colour follow the picture's, with the same step. Raises
+    ImageError for an encoding, size, step or data length that cannot be.
     """
-    channels = encoding_of(message.encoding).channels
+    encoding = encoding_of(message.encoding)
     height, width, step = int(message.height), int(message.width), int(message.step)
-    _check_size(height, width)
-    if step < width * channels:
+    check_size(height, width)
+    shape = encoding.shape(height, width)
+    row = width * encoding.channels
+    if step < row:
         raise ImageError(
             f"step {step} is less than {width} pixels of {message.encoding} need "
-            f"({width * channels} bytes): the camera driver fills the message wrongly"
+            f"({row} bytes): the camera driver fills the message wrongly"
         )
     data = np.frombuffer(message.data, np.uint8)
     # The last row may end with its last pixel: padding behind it is not always sent.
-    if data.size < step * (height - 1) + width * channels:
+    if data.size < step * (shape[0] - 1) + row:
         raise ImageError(
             f"{data.size} bytes of data for {width}x{height} {message.encoding} with step {step} "
-            f"(needs {step * height}): the message is truncated"
+            f"(needs {step * shape[0]}): the message is truncated"
         )
-    if channels == 1:
-        return np.lib.stride_tricks.as_strided(data, (height, width), (step, 1), writeable=False)
-    return np.lib.stride_tricks.as_strided(
-        data, (height, width, channels), (step, channels, 1), writeable=False
-    )
+    strides = (step, 1) if len(shape) == 2 else (step, encoding.channels, 1)
+    return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
 
 
 def fill_image(message: Any, image: NDArray[Any], encoding: str, header: Any) -> Any:
@@ -92,7 +92,7 @@ def _decompress(message: Any) -> NDArray[np.uint8]:
     data = np.frombuffer(message.data, np.uint8)
     if data.size == 0:
         raise ImageError("the compressed picture is empty (0 bytes)")
-    _check_size(*_claimed_size(data))
+    check_size(*_claimed_size(data))
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -126,7 +126,8 @@ def _claimed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     )
 
 
-def _check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
+    """Raise ImageError for an empty picture, or one that claims more than MAX_PIXELS."""
     if height < 1 or width < 1:
         raise ImageError(f"the picture is {width}x{height}: empty")
     if height * width > MAX_PIXELS:

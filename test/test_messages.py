@@ -27,8 +27,8 @@ def raw(image: np.ndarray, kind: str, padding: int = 0, **changes: object) -> Me
 
 
 def pixels(encoding: str) -> np.ndarray:
-    channels = ENCODINGS[encoding].channels
-    shape = (5, 7) if channels == 1 else (5, 7, channels)
+    """Return random bytes of a picture of 6 rows and 8 columns."""
+    shape = ENCODINGS[encoding].shape(6, 8)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
@@ -36,7 +36,7 @@ def pixels(encoding: str) -> np.ndarray:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_raw_pictures_survive_padded_rows(encoding: str, padding: int) -> None:
     image = pixels(encoding)
-    picture = messages.decode(raw(image, encoding, padding))
+    picture = messages.decode(raw(image, encoding, padding, height=6))
     assert picture.encoding == encoding
     assert (picture.image == image).all()
 
@@ -48,15 +48,68 @@ def test_the_last_row_may_lack_its_padding() -> None:
     assert (messages.to_array(message) == image).all()
 
 
+# What OpenCV calls each encoding; its names of Bayer patterns before 4.5 meant other corners.
+OPENCV = {
+    "rgb8": "RGB", "bgr8": "BGR", "rgba8": "RGBA", "bgra8": "BGRA", "mono8": "GRAY",
+    "8UC1": "GRAY", "8UC3": "BGR", "8UC4": "BGRA",
+    "yuv422": "YUV2{}_UYVY", "uyvy": "YUV2{}_UYVY",
+    "yuv422_yuy2": "YUV2{}_YUY2", "yuyv": "YUV2{}_YUY2",
+    "nv12": "YUV2{}_NV12", "nv21": "YUV2{}_NV21",
+    "bayer_rggb8": "BayerBG", "bayer_bggr8": "BayerRG",
+    "bayer_gbrg8": "BayerGR", "bayer_grbg8": "BayerGB",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_encodings_convert_as_opencv_does(encoding: str) -> None:
     image = pixels(encoding)
-    name = {"rgb8": "RGB", "bgr8": "BGR", "rgba8": "RGBA", "bgra8": "BGRA", "mono8": "GRAY"}
+    name = OPENCV[encoding]
     for color in ("RGB", "BGR"):
         expected = image
-        if name[encoding] != color:
-            expected = cv2.cvtColor(image, getattr(cv2, f"COLOR_{name[encoding]}2{color}"))
-        assert (convert(image, encoding, color) == expected).all()
+        if name != color:
+            code = name.format(color) if "{}" in name else f"{name}2{color}"
+            expected = cv2.cvtColor(image, getattr(cv2, f"COLOR_{code}"))
+        actual = convert(image, encoding, color)
+        assert actual.shape == (6, 8, 3)
+        assert (actual == expected).all()
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_bayer_pattern_names_its_upper_left_pixels(pattern: str) -> None:
+    colour = {"r": 200, "g": 120, "b": 40}
+    cell = np.array([colour[c] for c in pattern], np.uint8).reshape(2, 2)
+    picture = convert(np.tile(cell, (8, 8)), f"bayer_{pattern}8", "RGB")
+    assert (picture[4:-4, 4:-4] == [200, 120, 40]).all()
+
+
+def test_yuv_pictures_have_the_colours_that_their_bytes_say() -> None:
+    red = {"y": 81, "u": 90, "v": 240}  # BT.601, studio range
+    for encoding, order in (("uyvy", "uyvy"), ("yuyv", "yuyv")):
+        pair = np.array([red[c] for c in order], np.uint8).reshape(1, 2, 2)
+        picture = convert(np.tile(pair, (4, 4, 1)), encoding, "RGB")
+        np.testing.assert_allclose(picture, np.broadcast_to([254, 0, 0], picture.shape), atol=3)
+    for encoding, order in (("nv12", "uv"), ("nv21", "vu")):
+        colours = np.tile(np.array([red[c] for c in order], np.uint8), (2, 4))
+        picture = convert(np.vstack([np.full((4, 8), 81, np.uint8), colours]), encoding, "RGB")
+        assert picture.shape == (4, 8, 3)
+        np.testing.assert_allclose(picture, np.broadcast_to([254, 0, 0], picture.shape), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "height", "width"), [("uyvy", 4, 7), ("nv12", 5, 8), ("nv21", 4, 7)]
+)
+def test_sizes_that_an_encoding_cannot_have_are_refused(
+    encoding: str, height: int, width: int
+) -> None:
+    message = raw(np.zeros((6, 16), np.uint8), encoding, height=height, width=width, step=16)
+    with pytest.raises(ImageError, match=f"{width}x{height}, but this encoding needs"):
+        messages.to_array(message)
+
+
+def test_an_nv12_message_without_its_colour_rows_is_truncated() -> None:
+    message = raw(np.zeros((6, 8), np.uint8), "nv12")
+    with pytest.raises(ImageError, match="48 bytes of data for 8x6 nv12.*needs 72.*truncated"):
+        messages.to_array(message)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
@@ -71,10 +124,10 @@ def test_compressed_pictures_decode_to_bgr(kind: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"height": 0}, "7x0: empty"),
-        ({"width": 0}, "0x5: empty"),
-        ({"step": 20}, "step 20 is less than 7 pixels"),
-        ({"data": b"123"}, "3 bytes of data for 7x5 rgb8"),
+        ({"height": 0}, "8x0: empty"),
+        ({"width": 0}, "0x6: empty"),
+        ({"step": 20}, "step 20 is less than 8 pixels"),
+        ({"data": b"123"}, "3 bytes of data for 8x6 rgb8"),
         ({"data": b""}, "0 bytes of data"),
         ({"encoding": "16UC1"}, "'16UC1' is not supported; use one of rgb8"),
         ({"encoding": ""}, "'' is not supported"),
@@ -129,10 +182,10 @@ def test_stamps_are_nanoseconds() -> None:
 
 def test_pictures_fit_as_the_manifest_says() -> None:
     image = pixels("rgb8")
-    assert fit(image, (5, 7), "none").image is image
+    assert fit(image, (6, 8), "none").image is image
     assert fit(image, (10, 10), "stretch").image.shape == (10, 10, 3)
-    padded = fit(image, (20, 14), "keep_ratio_pad", 9)
-    assert padded.inside == (10, 14)
-    assert (padded.image[10:] == 9).all()
-    with pytest.raises(ImageError, match="7x5 but the network takes 10x10"):
+    padded = fit(image, (20, 16), "keep_ratio_pad", 9)
+    assert padded.inside == (12, 16)
+    assert (padded.image[12:] == 9).all()
+    with pytest.raises(ImageError, match="8x6 but the network takes 10x10"):
         fit(image, (10, 10), "none")

@@ -83,7 +83,9 @@ def test_a_picture_of_the_wrong_kind_is_refused(make_model: Callable[..., Path])
     segmenter = Segmenter.load(make_model())
     with pytest.raises(ImageError, match="float64"):
         segmenter(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="rgb8 has 3 channels, the picture 4"):
+    with pytest.raises(
+        ImageError, match=r"rgb8 picture is uint8 \(4, 4, 4\); give uint8 \(H,W,3\)"
+    ):
         segmenter(np.zeros((4, 4, 4), np.uint8))
 
 

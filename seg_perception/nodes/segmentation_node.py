@@ -1,6 +1,6 @@
 """segmentation_node: camera pictures in, label images, confidence and class shares out.
 
-The walk of a picture: newest message -> messages.decode -> Segmenter -> fill_image -> publish.
+The walk of a picture: newest message -> pictures.decode -> Segmenter -> fill_image -> publish.
 """
 
 import time
@@ -29,7 +29,7 @@ from seg_perception.drawing import draw_overlay
 from seg_perception.errors import ImageError, SegPerceptionError
 from seg_perception.labels import LabelSpace, class_shares
 from seg_perception.monitor import StreamMonitor
-from seg_perception.nodes import params
+from seg_perception.nodes import params, pictures
 from seg_perception.nodes.diagnostics import diagnostic
 from seg_perception.nodes.label_info import MISSING, LabelInfo, label_info
 from seg_perception.nodes.subscription import NewestSubscription
@@ -213,7 +213,7 @@ class SegmentationNode(LifecycleNode):
             self._monitor.on_too_old()
             return
         started = time.perf_counter()
-        picture = messages.decode(message)
+        picture = pictures.decode(message)
         decoded = time.perf_counter()
         result = segmenter(
             picture.image,
