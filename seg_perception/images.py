@@ -33,8 +33,8 @@ class Encoding(NamedTuple):
         return (rows, width) if self.channels == 1 else (rows, width, self.channels)
 
 
-# Names: sensor_msgs/image_encodings; yuv422 and yuv422_yuy2 are older names of uyvy and yuyv. An
-# 8UC picture does not tell its colours; as in cv_bridge it is taken for mono, bgr or bgra.
+# Names: sensor_msgs/image_encodings; yuv422 and yuv422_yuy2 are older names of uyvy and yuyv.
+# A picture of 8UC does not tell its colours: it is taken for mono, bgr or bgra, OpenCV's order.
 _BGR = Encoding(3, None, cv2.COLOR_BGR2RGB)
 _BGRA = Encoding(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2RGB)
 _MONO = Encoding(1, cv2.COLOR_GRAY2BGR, cv2.COLOR_GRAY2RGB)
