@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("name")
     path.set_defaults(command=_models_path)
 
+    take = commands.add_parser("import", help="make any ONNX network a self-describing model")
+    take.add_argument("file", type=Path, help="ONNX file")
+    take.add_argument("--manifest", type=Path, required=True, help="YAML card of the network")
+    take.add_argument("-o", "--out", type=Path, required=True, help="model file to write")
+    take.set_defaults(command=_import, extra="export")
+
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
     bench.add_argument("--json", type=Path, required=True, help="file to write")
@@ -95,8 +101,16 @@ def _models_show(options: argparse.Namespace) -> int:
 
     from seg_perception.runtimes.onnx import OnnxRuntime
 
-    runtime = OnnxRuntime(_resolve(options.file))
-    print(yaml.safe_dump(runtime.manifest.to_dict(), sort_keys=False, allow_unicode=True), end="")
+    path = _resolve(options.file)
+    runtime = OnnxRuntime(path)
+    stated = "matches" if runtime.manifest.sha256 else "is not stated, so it was not checked"
+    print(f"# {path.resolve()}\n# sha256 of the weights {stated}")
+    print(
+        yaml.safe_dump(
+            runtime.manifest.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None
+        ),
+        end="",
+    )
     return 0
 
 
@@ -104,6 +118,18 @@ def _models_path(options: argparse.Namespace) -> int:
     if options.name != "default":
         raise SegPerceptionError(f"no bundled model {options.name!r}; there is: default")
     print(_resolve("default"))
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from seg_perception.checkpoints.foreign import import_onnx
+
+    manifest = import_onnx(options.file, options.manifest, options.out)
+    spec, kind = manifest.input, manifest.output.kind
+    print(
+        f"{options.out}: {len(manifest.classes)} classes, {kind}, input {spec.dtype} {spec.shape}; "
+        f"show it with: seg-perception models show {options.out}"
+    )
     return 0
 
 

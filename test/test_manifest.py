@@ -115,8 +115,14 @@ def test_a_file_without_manifest_says_how_to_add_one(make_model: Callable[..., P
     ("changes", "reason"),
     [
         ({"input": {"size": [32, 48], "dtype": "uint8"}}, r"\(1, 3, 32, 48\) \(NCHW\)"),
-        ({"input": {"size": [32, 48], "layout": "NHWC"}}, "float32, the network takes uint8: say dtype: uint8"),
-        ({"classes": ["a", "b"], "palette": None, "groups": {}}, "classes has 2 names, the network gives 3 channels"),
+        (
+            {"input": {"size": [32, 48], "layout": "NHWC"}},
+            "float32, the network takes uint8: say dtype: uint8",
+        ),
+        (
+            {"classes": ["a", "b"], "palette": None, "groups": {}},
+            "classes has 2 names, the network gives 3 channels",
+        ),
         ({"output": {"kind": "labels"}}, "kind is labels"),
         ({"output": {"name": "masks"}}, "'masks' but the network's outputs are logits"),
     ],

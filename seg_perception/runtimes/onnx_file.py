@@ -38,6 +38,10 @@ class OnnxFile:
             if tensor.external is not None:
                 self._external(tensor)
 
+    def tensor_bytes(self) -> int:
+        """Return the number of bytes of all tensors."""
+        return sum(tensor.size or len(tensor.content) for tensor in self._tensors)
+
     def weights_sha256(self) -> str:
         """Return the hash of the weights: names and little-endian bytes, in the names' order.
 
