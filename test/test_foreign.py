@@ -1,6 +1,7 @@
 """Any ONNX network and its card become a model whose labels are the closed form's, or an error."""
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,11 @@ from foreign import write_card, write_network
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn.functional import interpolate
 
+from seg_perception.checkpoints import graphs
 from seg_perception.checkpoints.foreign import import_onnx
 from seg_perception.cli import main
 from seg_perception.errors import ManifestError, ModelError, SegPerceptionError
+from seg_perception.manifest import METADATA_KEY, Manifest
 from seg_perception.segmenter import Segmenter
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -136,23 +139,28 @@ def test_label_maps_of_every_shape_and_type_are_read(
 
 
 @pytest.mark.parametrize("label_dtype", ["int32", "int64"])
-def test_ids_that_are_no_class_become_unknown(label_dtype: str, tmp_path: Path) -> None:
-    """The network gives 0, 1, 300 for red, green, blue; -1 where red is brightest by far."""
-    table = numpy_helper.from_array(np.array([-1, 1, 300], label_dtype), "table")
+def test_ids_that_are_no_class_are_refused_or_become_unknown(
+    label_dtype: str, tmp_path: Path
+) -> None:
+    """The network gives -1, 1 and 256 for red, green and blue."""
     path = write_network(tmp_path / "n.onnx", kind="labels", label_dtype=label_dtype)
     model = onnx.load(path)
-    model.graph.initializer.append(table)
-    model.graph.node.append(helper.make_node("Gather", ["table", "cast"], ["ids300"]))
+    table = np.array([-1, 1, 256], label_dtype)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    model.graph.node.append(helper.make_node("Gather", ["table", "cast"], ["strange"]))
     kind = foreign.TYPES[label_dtype]
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("ids300", kind, None))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("strange", kind, [1, 1, 8, 12]))
     onnx.save(model, path)
-    output, out = {"kind": "labels"}, tmp_path / "m.onnx"
-    with pytest.raises(ManifestError, match=r"ids \[-1, 300\], classes names 0..2 .*in void_ids"):
-        import_onnx(path, write_card(tmp_path / "c.yaml", output=output), out)
+    card, out = write_card(tmp_path / "c.yaml", output={"kind": "labels"}), tmp_path / "m.onnx"
+    with pytest.raises(ManifestError, match=r"ids \[-1, 256\], classes names 0..2 .*in void_ids"):
+        import_onnx(path, card, out)
     assert not out.exists()
-    grey = write_card(tmp_path / "d.yaml", output=output, classes=["a", "b"], groups={})
-    with pytest.raises(ManifestError, match="classes names 0..1"):
-        import_onnx(path, grey, out)
+    graphs.set_metadata(model, METADATA_KEY, Manifest.from_card(card).to_json())
+    onnx.save(model, out)
+    image = picture(*SIZE)
+    labels = Segmenter.load(out)(image).labels
+    means = image.reshape(8, 4, 12, 4, 3).mean((1, 3)).argmax(-1).repeat(4, 0).repeat(4, 1)
+    assert (labels == np.array([255, 1, 255])[means]).all()
 
 
 def test_void_ids_of_a_label_network_become_unknown(tmp_path: Path) -> None:
@@ -374,6 +382,21 @@ def test_the_command_imports_and_shows(tmp_path: Path, capsys: pytest.CaptureFix
     assert "net.pth holds weights without their network" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["import", str(path), "-o", str(out)])
+
+
+def test_the_card_in_the_readme_works(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "card.yaml").write_text(text)
+    path = write_network(tmp_path / "network.onnx", dynamic=True)
+    model = onnx.load(path)
+    kernel = np.random.default_rng(0).normal(size=(7, 3, 4, 4)).astype(np.float32)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "kernel"))
+    onnx.save(model, path)
+    manifest = import_onnx(path, tmp_path / "card.yaml", tmp_path / "model.onnx")
+    assert manifest.input.shape == (1, 3, 384, 640)
+    labels = Segmenter.load(tmp_path / "model.onnx", label_space="groups")(picture(90, 160)).labels
+    assert set(np.unique(labels)) <= {1, 2, 4, 5, 6, 7, 255}
 
 
 def test_the_command_needs_neither_torch_nor_ros(tmp_path: Path) -> None:
