@@ -22,6 +22,7 @@ from seg_perception.checkpoints.foreign import import_onnx
 from seg_perception.cli import main
 from seg_perception.errors import ManifestError, ModelError, SegPerceptionError
 from seg_perception.manifest import METADATA_KEY, Manifest
+from seg_perception.runtimes.onnx_file import OnnxFile
 from seg_perception.segmenter import Segmenter
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -235,6 +236,9 @@ def test_weights_in_constant_nodes_are_hashed(tmp_path: Path) -> None:
     onnx.save(model, path)
     card, out = write_card(tmp_path / "c.yaml"), tmp_path / "m.onnx"
     digest = import_onnx(path, card, out).sha256
+    for stated in (digest, OnnxFile(path).weights_sha256()):  # of the file written or the one given
+        card = write_card(tmp_path / "c.yaml", sha256=stated)
+        assert import_onnx(path, card, out).sha256 == digest
     whole = out.read_bytes()
     (damaged := bytearray(whole))[whole.index(np.float32(10 / 16).tobytes())] ^= 1
     out.write_bytes(damaged)

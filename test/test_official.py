@@ -14,7 +14,13 @@ DATA = Path(__file__).parent / "data" / "topformer"
 
 
 class Stranger:
-    """Something that a weights-only load must refuse."""
+    """Something that a weights-only load must refuse: unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 def save(path: Path, content: Any) -> Path:
@@ -66,9 +72,13 @@ def test_nan_weights_are_refused(weights: dict[str, torch.Tensor], tmp_path: Pat
 
 
 def test_pickles_with_code_are_never_run(tmp_path: Path) -> None:
-    path = save(tmp_path / "c.pth", {"state_dict": {}, "meta": Stranger()})
+    trace = tmp_path / "code_ran"
+    path = save(tmp_path / "c.pth", {"state_dict": {}, "meta": Stranger(trace)})
     with pytest.raises(CheckpointError, match="could run code"):
         load_official(path, arch="topformer_tiny", dataset="ade20k")
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists(), "the file would have run code"
 
 
 def test_damaged_and_missing_files_are_named(

@@ -35,7 +35,7 @@ def import_onnx(network: Path, card: Path, out: Path) -> Manifest:
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(out.name + ".part")
     try:
-        manifest = _write(model, manifest, beside, card)
+        manifest = _write(model, manifest, beside, network, card)
         graphs.set_output_shape(model.graph, dry_run(OnnxRuntime(beside)))
         save(model, str(beside))
         OnnxRuntime(beside)
@@ -64,14 +64,16 @@ def _simplify(model: ModelProto, manifest: Manifest, network: Path, card: Path) 
     graphs.pin_input(model.graph, chosen.input.name, manifest.input.shape)
 
 
-def _write(model: ModelProto, manifest: Manifest, path: Path, card: Path) -> Manifest:
+def _write(
+    model: ModelProto, manifest: Manifest, path: Path, network: Path, card: Path
+) -> Manifest:
     """Write the model with its manifest and the hash of its weights; return that manifest."""
     save(model, str(path))
-    sha256 = OnnxFile(path).weights_sha256()
-    if manifest.sha256 not in ("", sha256):
+    given, sha256 = OnnxFile(network).weights_sha256(), OnnxFile(path).weights_sha256()
+    if manifest.sha256 not in ("", given, sha256):
         raise ManifestError(
             f"{card} is for weights with sha256 {manifest.sha256[:12]}..., these have "
-            f"{sha256[:12]}...: take the network that the card is for, or leave sha256 out"
+            f"{given[:12]}...: take the network that the card is for, or leave sha256 out"
         )
     manifest = replace(manifest, sha256=sha256)
     graphs.set_metadata(model, METADATA_KEY, manifest.to_json())
