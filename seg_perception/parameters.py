@@ -3,6 +3,8 @@
 Knows no ROS: nodes/params.py declares ROS parameters from these classes.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
@@ -27,6 +29,8 @@ class Spec(NamedTuple):
 
     def complaint(self, name: str, value: Any) -> str:
         """Return why `value` cannot be taken, or an empty string."""
+        if isinstance(value, list | tuple):
+            return _names_complaint(name, value)
         if self.choices and value not in self.choices:
             return f"{name} is {value!r}; choose one of {', '.join(self.choices)}"
         if self.low is not None and value < self.low:
@@ -34,6 +38,16 @@ class Spec(NamedTuple):
         if self.high is not None and value > self.high:
             return f"{name} is {value}, above {self.high}"
         return ""
+
+
+def _names_complaint(name: str, values: Sequence[Any]) -> str:
+    bad = [v for v in values if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", str(v))]
+    if bad:
+        return (
+            f"{name} holds {bad[0]!r}; a name has letters, digits and _, and starts with a letter"
+        )
+    doubled = sorted({v for v in values if list(values).count(v) > 1})
+    return f"{name} holds {doubled[0]!r} twice" if doubled else ""
 
 
 def _parameter(default: Any, text: str, **known: Any) -> Any:
@@ -50,7 +64,8 @@ class SegmentationParameters:
     """Parameters of segmentation_node."""
 
     model: str = _parameter(
-        "default", "model file, or 'default' for the bundled one", change=Change.UNCONFIGURED
+        "default",
+        "model file, or 'default' for the bundled one; a running node swaps between two pictures",
     )
     provider: str = _parameter(
         "cpu",
@@ -74,6 +89,11 @@ class SegmentationParameters:
         "raw",
         "raw subscribes to `image`, compressed to `<image>/compressed`",
         choices=("raw", "compressed"),
+        change=Change.UNCONFIGURED,
+    )
+    cameras: tuple[str, ...] = _parameter(
+        (),
+        "names of several cameras: inputs <name>/image, outputs ~/<name>/... (empty: one camera)",
         change=Change.UNCONFIGURED,
     )
     max_age: float = _parameter(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ def card(**changes: Any) -> dict[str, Any]:
     return {**base, **changes}
 
 
-def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int, int]) -> Path:
+def write_model(
+    path: Path, manifest: dict[str, Any] | None, *, size: tuple[int, int], wide: int = 0
+) -> Path:
     """Write a network whose logit c is the mean of channel c over 4x4 blocks, times 0.1.
 
-    Where the manifest says `labels` it ends in an argmax.
+    Where the manifest says `labels` it ends in an argmax. With `wide` it convolves to so many
+    channels and back first, which takes time and changes nothing.
     """
     kernel = np.zeros((3, 3, BLOCK, BLOCK), np.float32)
     for c in range(3):
@@ -40,6 +43,17 @@ def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int,
         helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["planes", "kernel"], ["logits"], strides=[BLOCK, BLOCK]),
     ]
+    weights = [numpy_helper.from_array(kernel, "kernel")]
+    if wide:
+        there, back = np.zeros((wide, 3, 3, 3), np.float32), np.zeros((3, wide, 3, 3), np.float32)
+        for c in range(3):
+            there[c, c, 1, 1] = back[c, c, 1, 1] = 1
+        weights += [numpy_helper.from_array(there, "there"), numpy_helper.from_array(back, "back")]
+        nodes[2:2] = [
+            helper.make_node("Conv", ["planes", "there"], ["many"], pads=[1, 1, 1, 1]),
+            helper.make_node("Conv", ["many", "back"], ["three"], pads=[1, 1, 1, 1]),
+        ]
+        nodes[4].input[0] = "three"
     height, width = size
     output = helper.make_tensor_value_info(
         "logits", TensorProto.FLOAT, [1, 3, height // BLOCK, width // BLOCK]
@@ -54,7 +68,7 @@ def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int,
         "brightest",
         [helper.make_tensor_value_info("picture", TensorProto.UINT8, [1, height, width, 3])],
         [output],
-        [numpy_helper.from_array(kernel, "kernel")],
+        weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if manifest is not None:
@@ -68,10 +82,12 @@ def write_model(path: Path, manifest: dict[str, Any] | None, *, size: tuple[int,
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """Return a writer of brightest-channel models; keyword arguments change the manifest."""
 
-    def make(name: str = "model.onnx", *, manifest: bool = True, **changes: Any) -> Path:
+    def make(
+        name: str = "model.onnx", *, manifest: bool = True, wide: int = 0, **changes: Any
+    ) -> Path:
         content = card(**changes)
         size = tuple(content["input"]["size"])
-        return write_model(tmp_path / name, content if manifest else None, size=size)
+        return write_model(tmp_path / name, content if manifest else None, size=size, wide=wide)
 
     return make
 
@@ -83,6 +99,15 @@ def halves() -> np.ndarray:
     picture[:, :24, 0] = 250
     picture[:, 24:, 2] = 250
     return picture
+
+
+@pytest.fixture
+def ros(tmp_path: Path) -> Iterator[Any]:
+    """Return a ROS graph of its own for one test."""
+    from graph import Graph
+
+    with Graph(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

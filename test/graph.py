@@ -78,6 +78,7 @@ class Graph:
         arguments = ["-m", "seg_perception.nodes.segmentation_node", "--ros-args"]
         for name, value in {"diagnostics_period": 0.2, **parameters}.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
+            text = text.replace("'", "")  # of a list of names
             arguments += ["-p", f"{name}:={text}"]
         for name, value in (remaps or {}).items():
             arguments += ["-r", f"{name}:={value}"]
@@ -127,6 +128,16 @@ class Graph:
             self.wait(lambda: len(answers) > before, 0.5, must=False)
         assert len(answers) > before, f"no answer; {self.status()}\n{self.logs()}"
         return answers[-1]
+
+    def play(self, cameras: list[Any], image: np.ndarray, rate: float, seconds: float) -> int:
+        """Publish `image` on every camera at `rate` Hz; return the pictures that each sent."""
+        started, sent = time.monotonic(), 0
+        while sent < rate * seconds:
+            for camera in cameras:
+                camera.publish(self.picture(image))
+            sent += 1
+            self.spin(max(0.0, started + sent / rate - time.monotonic()))
+        return sent
 
     def call(self, kind: type, service: str, request: Any) -> Any:
         client = self.node.create_client(kind, service)

@@ -17,7 +17,7 @@ from seg_perception.images import ENCODINGS, convert
 from seg_perception.nodes import pictures as module
 
 HAS_CV_BRIDGE = importlib.util.find_spec("cv_bridge") is not None
-# cv_bridge.cpp knows the YUV 4:2:2 formats by their older names alone, no nv, and no colours in 8UC.
+# cv_bridge.cpp knows YUV 4:2:2 by the older names alone, has no nv, and sees no colours in 8UC.
 IN_CV_BRIDGE = sorted(set(ENCODINGS) - {"uyvy", "yuyv", "nv12", "nv21", "8UC1", "8UC3", "8UC4"})
 
 
@@ -84,7 +84,7 @@ def test_a_claim_of_100_megapixels_never_reaches_cv_bridge(with_cv_bridge: Modul
 
 @pytest.mark.skipif(
     not HAS_CV_BRIDGE,
-    reason=f"cv_bridge is not installed (it comes with ROS): {len(IN_CV_BRIDGE)} encodings unchecked",
+    reason=f"cv_bridge is not installed: {len(IN_CV_BRIDGE)} encodings are not compared with it",
 )
 def test_our_conversions_equal_those_of_cv_bridge() -> None:
     from cv_bridge import CvBridge

@@ -2,7 +2,7 @@
 
 import importlib.util
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,12 +16,6 @@ from std_srvs.srv import SetBool
 
 from seg_perception.messages import to_array
 from seg_perception.segmenter import Segmenter
-
-
-@pytest.fixture
-def ros(tmp_path: Path) -> Iterator[Graph]:
-    with Graph(tmp_path) as started:
-        yield started
 
 
 def test_every_output_answers_the_picture(
@@ -203,7 +197,7 @@ def test_parameters_are_checked_while_running(
     grey = ros.picture(np.full((32, 48, 3), 90, np.uint8))
     assert to_array(ros.ask(camera, grey, masks)).max() < 3
     assert not ros.set("overlay_alpha", 1.5).successful
-    late = ros.set("model", "other.onnx")
+    late = ros.set("threads", 2)
     assert not late.successful
     assert "deactivate and clean up first" in late.reason
     assert not ros.set("diagnostics_period", 3.0).successful, "read only"

@@ -12,6 +12,7 @@ from rcl_interfaces.msg import (
 )
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from seg_perception.parameters import Change, Spec, specs
 
@@ -28,11 +29,11 @@ def declare(node: Node, parameters: type) -> dict[str, str]:
         spec: Spec = entry.metadata["spec"]
         descriptor = _descriptor(spec, entry.default)
         try:
-            value = node.declare_parameter(entry.name, entry.default, descriptor).value
+            value = _declare(node, entry.name, entry.default, descriptor)
             complaint = spec.complaint(entry.name, value)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             complaint = f"parameter {entry.name}: {error}"
-            node.declare_parameter(entry.name, entry.default, descriptor, ignore_override=True)
+            _declare(node, entry.name, entry.default, descriptor, ignore_override=True)
         if complaint:
             complaints[entry.name] = complaint
     return complaints
@@ -40,7 +41,8 @@ def declare(node: Node, parameters: type) -> dict[str, str]:
 
 def read(node: Node, parameters: type[Parameters]) -> Parameters:
     """Return the current values as one frozen object."""
-    return parameters(**{name: node.get_parameter(name).value for name in specs(parameters)})
+    values = {name: node.get_parameter(name).value for name in specs(parameters)}
+    return parameters(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def refuse_bad_values(
@@ -62,6 +64,21 @@ def refuse_bad_values(
         return SetParametersResult(successful=True)
 
     return check
+
+
+def _declare(
+    node: Node, name: str, default: Any, descriptor: ParameterDescriptor, **options: bool
+) -> Any:
+    """Declare one parameter and return its value at start."""
+    if not isinstance(default, tuple):
+        return node.declare_parameter(name, default, descriptor, **options).value
+    # rclpy cannot tell the type of an empty list.
+    kind = Parameter.Type.STRING_ARRAY
+    value: Any = node.declare_parameter(name, kind, descriptor, **options).value
+    if value is None:
+        value = list(default)
+        node.set_parameters([Parameter(name, kind, value)])
+    return value
 
 
 def _descriptor(spec: Spec, default: Any) -> ParameterDescriptor:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
@@ -45,6 +46,18 @@ class NewestSubscription:
         self._policy = wanted
         self.destroy()
         self._subscription = self._create()
+
+    def take(self) -> tuple[Any, dict[str, Any]] | None:
+        """Return the waiting message and its info, as the executor would take it, or None."""
+        subscription = self._subscription
+        try:
+            with subscription.handle:
+                taken: tuple[Any, dict[str, Any]] | None = subscription.handle.take_message(
+                    subscription.msg_type, subscription.raw
+                )
+        except InvalidHandle:  # it was just made anew by `refresh`
+            return None
+        return taken
 
     def publishers(self) -> int:
         """Return how many publishers the topic has."""

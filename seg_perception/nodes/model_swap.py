@@ -1,0 +1,102 @@
+"""Load another model beside the running one, while pictures and services go on."""
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.parameter_service import ParameterService
+from rclpy.task import Future
+
+from seg_perception.errors import SegPerceptionError
+from seg_perception.parameters import SegmentationParameters
+from seg_perception.segmenter import Segmenter
+
+_Key = tuple[str, str, int, str]
+_Loaded = Segmenter | SegPerceptionError
+
+
+def load(parameters: SegmentationParameters) -> Segmenter:
+    """Load, verify and warm the model that `parameters` name; SegPerceptionError says why not."""
+    return Segmenter.load(
+        parameters.model,
+        provider=parameters.provider,
+        threads=parameters.threads,
+        label_space=parameters.label_space,
+    )
+
+
+def _key(parameters: SegmentationParameters) -> _Key:
+    """Return what decides how a model is loaded."""
+    return parameters.model, parameters.provider, parameters.threads, parameters.label_space
+
+
+class ModelSwap:
+    """Loads models in a thread of its own, one after the other, and holds the newest.
+
+    `prepare` and `take` belong together: nothing else runs between the end of the one and the
+    parameter callbacks that call the other, so calls that queue do not mix their models up.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._held: tuple[_Key, _Loaded] | None = None
+
+    async def prepare(self, parameters: SegmentationParameters) -> None:
+        """Load a model, good or bad; the executor does everything else meanwhile."""
+        done: Future[_Loaded] = Future(executor=self._node.executor)
+        self._pool.submit(self._load, parameters, done)
+        self._held = _key(parameters), await done
+
+    def take(self, parameters: SegmentationParameters) -> Segmenter:
+        """Return the model of these parameters, prepared or else loaded now.
+
+        Raises SegPerceptionError that says why it cannot run.
+        """
+        held, self._held = self._held, None
+        if held is None or held[0] != _key(parameters):
+            return load(parameters)
+        if isinstance(held[1], SegPerceptionError):
+            raise held[1]
+        return held[1]
+
+    def end(self) -> None:
+        """Wait for the model that is being loaded, and start no other."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _load(self, parameters: SegmentationParameters, done: "Future[_Loaded]") -> None:
+        try:
+            loaded: _Loaded = load(parameters)
+        except SegPerceptionError as error:
+            loaded = error
+        except Exception as error:  # whoever awaits `done` must not wait for ever
+            loaded = SegPerceptionError(f"{parameters.model!r} cannot be loaded: {error!r}")
+        done.set_result(loaded)
+        if self._node.executor is not None:
+            self._node.executor.wake()
+
+
+class SwappingParameterService(ParameterService):
+    """rclpy's parameter services; a call that sets `model` is answered when it has been verified.
+
+    `prepare` gets the parameters of a call and returns when they can be set without delay.
+    """
+
+    def __init__(self, node: Node, prepare: Callable[[list[Any]], Awaitable[None]]) -> None:
+        self._prepare = prepare
+        super().__init__(node)
+
+    async def _set_parameters_callback(
+        self, request: SetParameters.Request, response: SetParameters.Response
+    ) -> SetParameters.Response:
+        await self._prepare([Parameter.from_parameter_msg(p) for p in request.parameters])
+        return super()._set_parameters_callback(request, response)
+
+    async def _set_parameters_atomically_callback(
+        self, request: SetParametersAtomically.Request, response: SetParametersAtomically.Response
+    ) -> SetParametersAtomically.Response:
+        await self._prepare([Parameter.from_parameter_msg(p) for p in request.parameters])
+        return super()._set_parameters_atomically_callback(request, response)
