@@ -4,6 +4,7 @@ Needs no ROS to import. What is wrong with a message is an ImageError that names
 """
 
 import array
+import struct
 from typing import Any, NamedTuple
 
 import cv2
@@ -83,47 +84,59 @@ def stamp_ns(header: Any) -> int:
 
 def _decompress(message: Any) -> NDArray[np.uint8]:
     """Return uint8 (H,W,3) BGR of jpeg or png bytes."""
-    kind = str(message.format).lower()
-    if not any(known in kind for known in COMPRESSED_FORMATS):
+    kind = str(message.format)[:40]
+    if not any(known in kind.lower() for known in COMPRESSED_FORMATS):
         raise ImageError(
-            f"compressed format {message.format!r} is not supported; use jpeg or png "
+            f"compressed format {kind!r} is not supported; use jpeg or png "
             "(for compressedDepth subscribe to the raw picture)"
         )
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size == 0:
+    data = bytes(message.data)
+    if not data:
         raise ImageError("the compressed picture is empty (0 bytes)")
     check_size(*_claimed_size(data))
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ImageError(
-            f"a {message.format} of {data.size} bytes cannot be read: {error}"
-        ) from None
+        raise ImageError(f"a {kind!r} of {len(data)} bytes cannot be read: {error}") from None
     if image is None:
         raise ImageError(
-            f"a {message.format} of {data.size} bytes cannot be read: truncated, or not a picture"
+            f"a {kind!r} of {len(data)} bytes cannot be read: truncated, or not a picture"
         )
     return np.asarray(image, np.uint8)
 
 
-def _claimed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
+def _claimed_size(data: bytes) -> tuple[int, int]:
     """Return (height, width) that a jpeg's or png's header claims, read without decoding it."""
-    raw = data[:65536].tobytes()
-    if raw.startswith(b"\x89PNG\r\n\x1a\n") and len(raw) >= 24:
-        return int.from_bytes(raw[20:24], "big"), int.from_bytes(raw[16:20], "big")
-    at = 2
-    while raw.startswith(b"\xff\xd8") and at + 9 <= len(raw) and raw[at] == 0xFF:
-        marker = raw[at + 1]
-        is_frame = 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
-        if is_frame:  # a frame header: precision, height, width
-            return (
-                int.from_bytes(raw[at + 5 : at + 7], "big"),
-                int.from_bytes(raw[at + 7 : at + 9], "big"),
-            )
-        at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
-    raise ImageError(
-        "the compressed picture has no jpeg or png header: truncated, or another format"
-    )
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return height, width
+    at = _jpeg_frame(data)
+    if at is None:
+        raise ImageError(
+            "the compressed picture has no jpeg or png header: truncated, or another format"
+        )
+    # OpenCV 4.6, Ubuntu 24.04's, makes a picture of half a jpeg: the rest is noise.
+    if data.find(b"\xff\xd9", at) < 0:
+        raise ImageError(f"a jpeg of {len(data)} bytes ends before its picture does: truncated")
+    height, width = struct.unpack_from(">HH", data, at + 3)
+    return height, width
+
+
+def _jpeg_frame(data: bytes) -> int | None:
+    """Return where a jpeg's frame header (length, precision, height, width) begins."""
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a marker may have fill bytes before it
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return at + 2
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:  # it counts itself
+            return None
+        at += 2 + length
+    return None
 
 
 def check_size(height: int, width: int) -> None:

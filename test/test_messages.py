@@ -149,13 +149,36 @@ def png_that_claims(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def jpeg_that_claims(width: int, height: int) -> bytes:
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+def with_thumbnail(data: bytes) -> bytes:
+    """Put a jpeg into an application segment behind fill bytes, as cameras put thumbnails."""
+    small = jpeg()
+    return data[:2] + b"\xff\xff\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+
+
+def test_a_jpeg_may_hold_a_thumbnail_and_bytes_behind_its_end() -> None:
+    picture = messages.decode(Message(format="jpeg", data=with_thumbnail(jpeg()) + bytes(100)))
+    assert (picture.image == cv2.imdecode(np.frombuffer(jpeg(), np.uint8), 1)).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "reason"),
     [
         ("jpeg", b"", "is empty"),
         ("jpeg", b"hello", "no jpeg or png header"),
         ("jpeg", jpeg()[:20], "no jpeg or png header"),
+        ("jpeg", jpeg()[:-2], "ends before its picture does: truncated"),
+        ("jpeg", with_thumbnail(jpeg())[:-2], "ends before its picture does: truncated"),
+        ("jpeg", b"\xff\xd8\xff\xe0\0\0" + jpeg()[2:], "no jpeg or png header"),
+        ("jpeg", jpeg_that_claims(10000, 10000), "claims 10000x10000"),
         ("tiff", jpeg(), "'tiff' is not supported; use jpeg or png"),
+        ("x" * 100_000, jpeg(), "'x{40}' is not supported"),
         ("png", png_that_claims(30000, 30000), "claims 30000x30000"),
         ("png", png_that_claims(7, 5)[:60], "cannot be read"),
     ],
