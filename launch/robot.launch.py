@@ -81,4 +81,5 @@ def generate_launch_description() -> LaunchDescription:
         arguments=["-d", str(share / "config" / "segmentation.rviz")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_node), rviz])
+    # rviz2 first: where it is not installed, the launch fails before a node runs.
+    return LaunchDescription([*ARGUMENTS, rviz, OpaqueFunction(function=start_node)])
