@@ -8,6 +8,7 @@ import torch
 
 from seg_perception.checkpoints import export
 from seg_perception.checkpoints.export import export_onnx
+from seg_perception.checkpoints.plain import export_plain
 from seg_perception.errors import ModelError
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
@@ -53,6 +54,23 @@ def test_the_file_equals_the_network(
     assert runtime.manifest.input.dtype == "uint8"
     assert len(runtime.manifest.sha256) == 64  # and it was checked
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("size", [(128, 192), (480, 640)])
+def test_the_rewritten_graph_equals_the_plain_export(
+    size: tuple[int, int], network: torch.nn.Module, tmp_path: Path
+) -> None:
+    plain, rewritten = tmp_path / "plain.onnx", tmp_path / "rewritten.onnx"
+    export_plain(network, manifest(size), plain, mean=MEAN, std=STD)
+    export_onnx(network, manifest(size), rewritten, mean=MEAN, std=STD)
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    x = (picture[..., ::-1] - np.float32(MEAN)) / np.float32(STD)
+    expected = OnnxRuntime(plain).run(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
+    actual = OnnxRuntime(rewritten).run(picture[None])
+    assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
+    best = np.sort(expected, axis=1)
+    clear = best[:, -1] - best[:, -2] > export.TIE
+    assert (actual.argmax(1) == expected.argmax(1))[clear].all()
 
 
 def test_a_file_that_differs_is_not_written(
