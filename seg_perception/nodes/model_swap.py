@@ -15,7 +15,7 @@ from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
 
 _Key = tuple[str, str, int, str]
-_Loaded = Segmenter | SegPerceptionError
+_Loaded = tuple[_Key, Segmenter | SegPerceptionError]
 
 
 def load(parameters: SegmentationParameters) -> Segmenter:
@@ -43,13 +43,13 @@ class ModelSwap:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-        self._held: tuple[_Key, _Loaded] | None = None
+        self._held: _Loaded | None = None
 
     async def prepare(self, parameters: SegmentationParameters) -> None:
         """Load a model, good or bad; the executor does everything else meanwhile."""
         done: Future[_Loaded] = Future(executor=self._node.executor)
         self._pool.submit(self._load, parameters, done)
-        self._held = _key(parameters), await done
+        self._held = await done
 
     def take(self, parameters: SegmentationParameters) -> Segmenter:
         """Return the model of these parameters, prepared or else loaded now.
@@ -69,12 +69,12 @@ class ModelSwap:
 
     def _load(self, parameters: SegmentationParameters, done: "Future[_Loaded]") -> None:
         try:
-            loaded: _Loaded = load(parameters)
+            result: Segmenter | SegPerceptionError = load(parameters)
         except SegPerceptionError as error:
-            loaded = error
+            result = error
         except Exception as error:  # whoever awaits `done` must not wait for ever
-            loaded = SegPerceptionError(f"{parameters.model!r} cannot be loaded: {error!r}")
-        done.set_result(loaded)
+            result = SegPerceptionError(f"{parameters.model!r} cannot be loaded: {error!r}")
+        done.set_result((_key(parameters), result))
         if self._node.executor is not None:
             self._node.executor.wake()
 
