@@ -1,0 +1,73 @@
+"""What may happen to a node in service: cameras die, signals come at bad moments."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import graph
+import numpy as np
+import pytest
+from graph import NODE, Graph
+from sensor_msgs.msg import Image
+
+SHARED_MEMORY = Path("/dev/shm")
+SLOW = {"wide": 96, "input": {"size": [768, 1024], "layout": "NHWC", "dtype": "uint8"}}
+
+
+@pytest.fixture
+def clean_memory() -> Iterator[None]:
+    """Remove what killed processes leave in shared memory."""
+    before = set(SHARED_MEMORY.glob("*fastdds*")) | set(SHARED_MEMORY.glob("*fastrtps*"))
+    yield
+    after = set(SHARED_MEMORY.glob("*fastdds*")) | set(SHARED_MEMORY.glob("*fastrtps*"))
+    for left in after - before:
+        left.unlink(missing_ok=True)
+
+
+def test_a_killed_camera_is_told_and_a_new_one_is_heard(
+    clean_memory: None, ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    masks = ros.collect(Image, f"{NODE}/label_mask", depth=100)
+    ros.start_node(model=make_model())
+    ros.wait_for_status("nobody publishes")
+    script = str(Path(graph.__file__).parent / "camera_process.py")
+    for _ in range(2):
+        masks.clear()
+        camera = ros.start(script, "10000", "best_effort", "1")
+        ros.wait(lambda: len(masks) >= 10)
+        camera.send_signal(signal.SIGKILL)
+        camera.wait()
+        ros.wait_for_status("no picture on /image for 2 s")
+    values = ros.values()
+    assert values["state"] == "active"
+    # Each camera counts its pictures from one; that is no drop of the other's.
+    assert int(values["dropped"]) <= int(values["received"]) / 4
+    assert values["last_error"] == ""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_node_that_is_inferring(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray, kind: signal.Signals
+) -> None:
+    masks = ros.collect(Image, f"{NODE}/label_mask", depth=100)
+    camera = ros.camera()
+    node = ros.start_node(model=make_model(**SLOW))
+    ros.ask(camera, ros.picture(halves), masks)
+    for _ in range(5):
+        camera.publish(ros.picture(halves))
+        ros.spin(0.02)
+    assert graph.stop(node, kind) == 0
+    assert "Traceback" not in ros.logs()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_node_that_is_loading(
+    ros: Graph, make_model: Callable[..., Path], kind: signal.Signals, delay: float
+) -> None:
+    node = ros.start_node(model=make_model(**SLOW), diagnostics_period=0.05)
+    ros.wait(lambda: ros.diagnostics)  # it is up, and its model is on its way
+    time.sleep(delay)
+    assert graph.stop(node, kind) == 0
+    assert "Traceback" not in ros.logs()
