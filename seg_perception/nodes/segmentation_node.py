@@ -15,11 +15,11 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.time import Time
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from seg_perception.errors import ImageError, SegPerceptionError
+from seg_perception.messages import stamp_ns
 from seg_perception.monitor import StreamMonitor
 from seg_perception.nodes import params, pictures
 from seg_perception.nodes.camera import Camera
@@ -192,8 +192,7 @@ class SegmentationNode(LifecycleNode):
 
     def _age(self, header: Header) -> float:
         """Seconds from the picture's stamp to now, on the node's clock."""
-        now = self.get_clock().now()
-        return float((now - Time.from_msg(header.stamp, now.clock_type)).nanoseconds) / 1e9
+        return (int(self.get_clock().now().nanoseconds) - stamp_ns(header)) / 1e9
 
     # Parameters and services
 

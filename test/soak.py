@@ -1,0 +1,278 @@
+"""Is the node tough? Malformed messages and thousands of frames against a live process.
+
+python test/soak.py [--messages 10000] [--frames 3000] [--seed 0] [--json FILE]
+
+Prints its counts as JSON; exits 1 when something failed.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from fuzz import Malformed, camera_infos, compressed_messages, raw_messages
+from graph import NODE, Graph
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from seg_perception.evaluation.bags import BagReader
+from seg_perception.messages import decode, to_array
+from seg_perception.segmenter import Segmenter
+
+BATCH = 500  # malformed messages between two good pictures
+PACE = 0.008  # seconds between messages: the node shall read each, not the newest alone
+PATIENCE = 20.0  # seconds for an answer on a busy machine
+WARM = 100  # frames until memory has found its size
+MAX_GROWTH_MB = 5.0
+MAX_MEMORY_MB = 400.0
+TRANSPORTS = ("raw", "compressed")
+COUNTS = ("received", "published", "dropped", "unreadable", "too_old", "failed")
+
+
+class Camera:
+    """A camera and the node that it feeds; every output of the node is listened to."""
+
+    def __init__(self, graph: Graph, transport: str, model: str) -> None:
+        self._graph, self._is_raw = graph, transport == "raw"
+        self._masks = graph.collect(Image, f"{NODE}/label_mask")
+        self._others = [
+            graph.collect(CameraInfo, f"{NODE}/camera_info"),
+            *(graph.collect(Image, f"{NODE}/{n}") for n in ("confidence", "class_grid", "overlay")),
+        ]
+        kind, topic = (Image, "/image") if self._is_raw else (CompressedImage, "/image/compressed")
+        self._pictures = graph.camera(kind, topic)
+        self._infos = graph.camera(CameraInfo, "/camera_info")
+        self.process = graph.start_node(
+            model=model, image_transport=transport, grid_rows=3, grid_cols=4
+        )
+        self.sent = 0
+
+    def message(self, picture: np.ndarray) -> Any:
+        """Return a picture, uint8 (H,W,3) RGB, as a message."""
+        message = self._graph.picture(picture)
+        if self._is_raw:
+            return message
+        data = cv2.imencode(".jpeg", picture[..., ::-1])[1].tobytes()
+        return CompressedImage(header=message.header, format="jpeg", data=data)
+
+    def start(self, picture: np.ndarray) -> dict[str, int]:
+        """Wait for the first mask; return the counts from which the node goes on."""
+        self._graph.wait(self._infos.get_subscription_count)
+        self._graph.ask(self._pictures, self.message(picture), self._masks)
+        before, counts = None, self.counts()
+        while counts != before:
+            before, counts = counts, self.counts()
+        return counts
+
+    def send(self, message: Any) -> None:
+        """Publish a picture, or bytes that pass for one."""
+        self._pictures.publish(message)
+        self.sent += 1
+
+    def send_info(self, message: Any) -> None:
+        """Publish a camera_info, or bytes that pass for one."""
+        self._infos.publish(message)
+
+    def answer(self, picture: np.ndarray) -> Any:
+        """Send a good picture; return its mask, or None when none comes."""
+        message = self.message(picture)
+        found: list[Any] = []
+
+        def look() -> bool:
+            found.extend(m for m in self._masks if m.header == message.header)
+            for outputs in (self._masks, *self._others):
+                outputs.clear()
+            return bool(found) or self.process.poll() is not None
+
+        self.send(message)
+        self._graph.wait(look, PATIENCE, must=False)
+        return found[0] if found else None
+
+    def counts(self) -> dict[str, int]:
+        """Return what the node has counted."""
+        values = self._graph.values()
+        return {name: int(values[name]) for name in COUNTS}
+
+    def settled(self, before: dict[str, int]) -> dict[str, int]:
+        """Return what was counted since `before`, when all that was sent has been."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            counts = {name: value - before[name] for name, value in self.counts().items()}
+            if not _miscounted(counts, self.sent) or time.monotonic() > deadline:
+                return counts
+
+    def memory(self) -> float:
+        """Return RssAnon + RssFile of the node in MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile")) / 1024
+
+
+def fuzz_node(
+    graph: Graph, transport: str, count: int, *, model: str, picture: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """Send malformed messages until the node has read `count`; return counts and failures.
+
+    `picture`, uint8 (H,W,3) RGB, is sent after each batch: it must be answered, and everything
+    that was sent before it must have been counted.
+    """
+    messages = raw_messages if transport == "raw" else compressed_messages
+    camera, bad = Camera(graph, transport, model), messages(seed, picture)
+    expected = Segmenter.load(model)(*decode(camera.message(picture))).labels
+    before, infos = camera.start(picture), camera_infos(seed)
+    kinds: Counter[str] = Counter()
+    memory, failures, answered, counts = [camera.memory()], [], 0, dict.fromkeys(COUNTS, 0)
+    while counts["received"] - answered < count and not failures:
+        _send_batch(camera, bad, infos, kinds, min(BATCH, count), graph)
+        mask = camera.answer(picture)
+        if mask is None or not (to_array(mask) == expected).all():
+            failures.append(f"a good picture has no mask; exit status {camera.process.poll()}")
+            break
+        answered += 1
+        counts = camera.settled(before)
+        failures += _miscounted(counts, camera.sent)
+        memory.append(camera.memory())
+    return {
+        "sent": camera.sent - answered,
+        "processed": counts["received"] - answered,
+        "good_answered": answered,
+        "kinds": dict(sorted(kinds.items())),
+        "counts": counts,
+        **_memory(memory, warm=len(memory) // 3),
+        "failures": failures,
+    }
+
+
+def soak_node(
+    graph: Graph, transport: str, count: int, *, model: str, pictures: list[np.ndarray]
+) -> dict[str, Any]:
+    """Send good pictures, each when the one before is answered; return counts and failures."""
+    camera, failures = Camera(graph, transport, model), []
+    before = camera.start(pictures[0])
+    memory, started = [], time.monotonic()
+    for number in range(count):
+        if camera.answer(pictures[number % len(pictures)]) is None:
+            failures.append(f"picture {number} has no mask; exit {camera.process.poll()}")
+            break
+        if number % WARM == 0:
+            memory.append(camera.memory())
+    rate = count / (time.monotonic() - started)
+    counts = camera.settled(before)
+    failures += _miscounted(counts, camera.sent)
+    return {
+        "sent": camera.sent,
+        "answered": counts["published"],
+        "rate_hz": round(rate, 1),
+        **_memory([*memory, camera.memory()], warm=1),
+        "failures": failures,
+    }
+
+
+def memory_failures(result: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the memory that a long run tells."""
+    failures = []
+    if result["memory_growth_mb"] > MAX_GROWTH_MB:
+        failures.append(f"memory grew by {result['memory_growth_mb']} MB")
+    if result["memory_end_mb"] > MAX_MEMORY_MB:
+        failures.append(f"the node holds {result['memory_end_mb']} MB")
+    return failures
+
+
+def _send_batch(
+    camera: Camera,
+    bad: Iterator[Malformed],
+    infos: Iterator[Malformed],
+    kinds: Counter[str],
+    size: int,
+    graph: Graph,
+) -> None:
+    for number in range(size):
+        malformed = next(bad)
+        kinds[malformed.kind] += 1
+        camera.send(malformed.message)
+        if number % 5 == 0:
+            camera.send_info(next(infos).message)
+        graph.spin(PACE)
+
+
+def _miscounted(counts: dict[str, int], sent: int) -> list[str]:
+    """Return what does not add up."""
+    ends = sum(counts[name] for name in ("published", "unreadable", "too_old", "failed"))
+    wrong = []
+    if counts["received"] + counts["dropped"] != sent:
+        wrong.append(f"{sent} sent, but received and dropped are {counts}")
+    if ends != counts["received"]:
+        wrong.append(f"{counts['received']} received, but they ended as {counts}")
+    if counts["failed"]:
+        wrong.append(f"{counts['failed']} failed in a way that nobody foresaw")
+    return wrong
+
+
+def _memory(readings: list[float], *, warm: int) -> dict[str, float]:
+    """Summarise memory in MB; growth counts from the reading `warm` on."""
+    return {
+        "memory_start_mb": round(readings[warm], 1),
+        "memory_end_mb": round(readings[-1], 1),
+        "memory_growth_mb": round(readings[-1] - readings[warm], 1),
+    }
+
+
+def clip() -> list[np.ndarray]:
+    """Return the pictures of the bundled clip, uint8 (360,480,3) RGB."""
+    path = resources.files("seg_perception") / "clip" / "bag"
+    with resources.as_file(path) as folder, BagReader(folder) as bag:
+        sent = bag.messages(["/camera/image/compressed"])
+        return [np.ascontiguousarray(decode(m).image[..., ::-1]) for m in sent]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the fuzz, then the soak, on both transports; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000, help="malformed ones to process")
+    parser.add_argument("--frames", type=int, default=3_000, help="good ones on each transport")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    options = parser.parse_args(arguments)
+    pictures = clip()
+    result: dict[str, dict[str, Any]] = {}
+    for transport in TRANSPORTS:
+        with _graph() as graph:
+            result[f"fuzz {transport}"] = fuzz_node(
+                graph,
+                transport,
+                options.messages // len(TRANSPORTS),
+                model=options.model,
+                picture=pictures[0],
+                seed=options.seed,
+            )
+        with _graph() as graph:
+            result[f"soak {transport}"] = soak_node(
+                graph, transport, options.frames, model=options.model, pictures=pictures
+            )
+    for run in result.values():
+        run["failures"] += memory_failures(run)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(text + "\n", "utf-8")
+    return int(any(run["failures"] for run in result.values()))
+
+
+@contextlib.contextmanager
+def _graph() -> Iterator[Graph]:
+    with tempfile.TemporaryDirectory() as logs, Graph(Path(logs)) as graph:
+        yield graph
+
+
+if __name__ == "__main__":
+    sys.exit(main())
