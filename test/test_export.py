@@ -86,6 +86,16 @@ def test_a_file_that_differs_is_not_written(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_network_without_finite_scores_is_not_written(value: float, tmp_path: Path) -> None:
+    broken = torch.nn.Conv2d(3, 3, 4, 4)
+    with torch.no_grad():
+        broken.weight[:] = broken.bias[:] = value
+    with pytest.raises(ModelError, match=f"of the network is ({value}|nan).*cannot be compared"):
+        export_onnx(broken, manifest((32, 48), 3), tmp_path / "m.onnx", mean=MEAN, std=STD)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_manifest_of_other_classes_is_not_written(
     network: torch.nn.Module, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def compare(
             exact = precise(x.double()).numpy()
         actual = runtime.run(picture[None])
         largest = float(np.abs(expected).max())
+        _check_comparable(largest, float(np.abs(actual).max()))
         difference = max(difference, float(np.abs(actual - expected).max()) / largest)
         noise = max(noise, float(np.abs(exact - expected).max()) / largest)
         top = np.sort(expected, axis=1)
@@ -136,6 +137,15 @@ def compare(
         differ += int(((actual.argmax(1) != expected.argmax(1)) & clear).sum())
         total += clear.size
     return Parity(difference, noise, differ, total)
+
+
+def _check_comparable(expected: float, actual: float) -> None:
+    """Raise ModelError when a largest |logit| is NaN, infinite, or 0 throughout the network."""
+    if not (0 < expected < np.inf and actual < np.inf):
+        raise ModelError(
+            f"the largest |logit| of the network is {expected}, of the exported file {actual}, so "
+            "they cannot be compared: look for NaN in the checkpoint, or train the network again"
+        )
 
 
 def _trace(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
