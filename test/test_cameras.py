@@ -95,6 +95,9 @@ def test_cameras_that_exceed_the_machine_get_equal_shares(
         started = time.monotonic()
         assert ros.call(SetBool, f"{NODE}/enable", SetBool.Request(data=True)).success
         delays.append(time.monotonic() - started)
+        started = time.monotonic()
+        assert ros.state() == "active"
+        delays.append(time.monotonic() - started)
     assert np.median(delays) < 0.1
     for answers in masks:
         answers.clear()

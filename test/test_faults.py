@@ -9,24 +9,40 @@ import graph
 import numpy as np
 import pytest
 from graph import NODE, Graph
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
-SHARED_MEMORY = Path("/dev/shm")
 SLOW = {"wide": 96, "input": {"size": [768, 1024], "layout": "NHWC", "dtype": "uint8"}}
+Make = Callable[..., Path]
+
+
+def mapped(segments: set[Path]) -> set[Path]:
+    """Return those shared-memory files that a running process holds."""
+    held: set[Path] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except OSError:  # the process ended meanwhile
+            continue
+        held |= {s for s in segments if str(s) in text}
+    return held
 
 
 @pytest.fixture
 def clean_memory() -> Iterator[None]:
-    """Remove what killed processes leave in shared memory."""
-    before = set(SHARED_MEMORY.glob("*fastdds*")) | set(SHARED_MEMORY.glob("*fastrtps*"))
+    """Remove the 64 MB that a killed process leaves behind; others' stay untouched."""
+    segments = "fastdds_" + "[0-9a-f]" * 16
+    before = set(Path("/dev/shm").glob(segments))
     yield
-    after = set(SHARED_MEMORY.glob("*fastdds*")) | set(SHARED_MEMORY.glob("*fastrtps*"))
-    for left in after - before:
-        left.unlink(missing_ok=True)
+    new = set(Path("/dev/shm").glob(segments)) - before
+    for left in new - mapped(new):
+        left.unlink()
+        left.with_name(f"{left.name}_el").unlink()
 
 
 def test_a_killed_camera_is_told_and_a_new_one_is_heard(
-    clean_memory: None, ros: Graph, make_model: Callable[..., Path]
+    clean_memory: None, ros: Graph, make_model: Make
 ) -> None:
     masks = ros.collect(Image, f"{NODE}/label_mask", depth=100)
     ros.start_node(model=make_model())
@@ -48,7 +64,7 @@ def test_a_killed_camera_is_told_and_a_new_one_is_heard(
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_node_that_is_inferring(
-    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray, kind: signal.Signals
+    ros: Graph, make_model: Make, halves: np.ndarray, kind: signal.Signals
 ) -> None:
     masks = ros.collect(Image, f"{NODE}/label_mask", depth=100)
     camera = ros.camera()
@@ -64,10 +80,26 @@ def test_signals_end_a_node_that_is_inferring(
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_node_that_is_loading(
-    ros: Graph, make_model: Callable[..., Path], kind: signal.Signals, delay: float
+    ros: Graph, make_model: Make, kind: signal.Signals, delay: float
 ) -> None:
     node = ros.start_node(model=make_model(**SLOW), diagnostics_period=0.05)
     ros.wait(lambda: ros.diagnostics)  # it is up, and its model is on its way
     time.sleep(delay)
+    assert graph.stop(node, kind) == 0
+    assert "Traceback" not in ros.logs()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_node_that_is_swapping(
+    ros: Graph, make_model: Make, kind: signal.Signals
+) -> None:
+    node = ros.start_node(model=make_model())
+    ros.wait(lambda: ros.node.count_subscribers("/image"))
+    client = ros.node.create_client(SetParameters, f"{NODE}/set_parameters")
+    ros.wait(client.service_is_ready)
+    value = Parameter("model", value=str(make_model("slow.onnx", **SLOW)))
+    answer = client.call_async(SetParameters.Request(parameters=[value.to_parameter_msg()]))
+    ros.spin(0.2)
+    assert not answer.done()
     assert graph.stop(node, kind) == 0
     assert "Traceback" not in ros.logs()

@@ -84,6 +84,35 @@ def test_pictures_and_services_go_on_while_models_load(ros: Graph, make_model: M
     assert labels == {0, 2}, "every mask is of one model or the other"
 
 
+def test_calls_that_set_the_model_queue(ros: Graph, make_model: Make) -> None:
+    ros.start_node(model=make_model("first.onnx"))
+    ros.wait_for_status("nobody publishes")
+    client = ros.node.create_client(SetParametersAtomically, f"{NODE}/set_parameters_atomically")
+    ros.wait(client.service_is_ready)
+    answers = []
+    for name in ("second.onnx", "missing.onnx", "third.onnx"):
+        path = make_model(name)
+        if name == "missing.onnx":
+            path.unlink()
+        value = Parameter("model", value=str(path)).to_parameter_msg()
+        answers.append(client.call_async(SetParametersAtomically.Request(parameters=[value])))
+    ros.wait(lambda: all(answer.done() for answer in answers))
+    assert [a.result().result.successful for a in answers] == [True, False, True]
+    assert "missing.onnx" in answers[1].result().result.reason
+    assert ros.values()["model"].endswith("third.onnx")
+
+
+def test_a_model_is_not_set_under_one_that_is_being_loaded(ros: Graph, make_model: Make) -> None:
+    slow = make_model("slow.onnx", wide=96, input={**INPUT, "size": [768, 1024]})
+    ros.start_node(model=slow, diagnostics_period=0.05)
+    ros.wait_for_status("configuring")
+    refused = ros.set("model", str(make_model()))
+    assert not refused.successful
+    assert "set model again when the node is inactive or active" in refused.reason
+    ros.wait(lambda: ros.state() == "active")
+    assert ros.set("model", str(make_model())).successful
+
+
 def test_a_swap_that_changes_the_labels_needs_an_inactive_node(
     ros: Graph, make_model: Make
 ) -> None:
