@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 WINDOW = 100  # pictures that rate, age and stage times look back on
+MAX_PUBLISHERS = 100  # whose sequence is remembered: a camera that restarts is a new one
 
 
 class StreamMonitor:
@@ -39,10 +40,12 @@ class StreamMonitor:
             self.last_received = now
             if sequence is None:
                 return
-            before = self._last_sequence.get(publisher)
+            before = self._last_sequence.pop(publisher, None)
             if before is not None and sequence > before:
                 self.dropped += sequence - before - 1
             self._last_sequence[publisher] = sequence
+            if len(self._last_sequence) > MAX_PUBLISHERS:
+                del self._last_sequence[next(iter(self._last_sequence))]  # silent for longest
 
     def on_published(self, now: float, age: float, stages: Mapping[str, float]) -> None:
         """Count a published mask with its age and stage times (milliseconds)."""

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seg_perception import cli
 from seg_perception.catalogue import ENTRIES, Entry
-from seg_perception.monitor import StreamMonitor
+from seg_perception.monitor import MAX_PUBLISHERS, StreamMonitor
 from seg_perception.parameters import SegmentationParameters, specs
 
 
@@ -35,6 +35,16 @@ def test_gaps_are_drops_and_a_decrease_is_a_restart() -> None:
     monitor.on_received(0.0, "b", None)
     values = monitor.values(0.0)
     assert (values["received"], values["dropped"]) == ("7", "3")
+
+
+def test_a_camera_that_restarts_for_ever_costs_no_memory() -> None:
+    monitor = StreamMonitor()
+    monitor.on_received(0.0, "steady", 1)
+    for restart in range(10_000):
+        monitor.on_received(0.0, restart, 1)
+        monitor.on_received(0.0, "steady", restart + 3)
+    assert monitor.dropped == 1
+    assert len(monitor._last_sequence) == MAX_PUBLISHERS
 
 
 def test_rate_age_and_stages_are_reported() -> None:
