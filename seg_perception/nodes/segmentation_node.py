@@ -312,6 +312,9 @@ def main(args: list[str] | None = None) -> None:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # after a signal, whatever is under way fails: its context is gone
+            raise
     finally:
         executor.shutdown()
         node.end()
