@@ -1,11 +1,14 @@
 """A live node is sent what no camera should send; the long version is `make soak`."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from graph import NODE, Graph
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from sensor_msgs.msg import Image
 from soak import TRANSPORTS, fuzz_node, soak_node
 
@@ -40,3 +43,40 @@ def test_a_picture_of_an_impossible_time_is_answered_with_its_stamp(
         message.header.stamp.sec, message.header.stamp.nanosec = seconds, 2**32 - 1
         assert ros.ask(camera, message, masks).header == message.header
     assert ros.values()["failed"] == "0"
+
+
+def test_a_parameter_of_no_known_type_is_refused_by_a_node_that_lives(
+    ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    ros.start_node(model=make_model())
+    bad = Parameter(name="model", value=ParameterValue(type=77))
+    good = Parameter(name="max_age", value=ParameterValue(type=3, double_value=2.0))
+    request = SetParameters.Request(parameters=[bad, good])
+    results = ros.call(SetParameters, f"{NODE}/set_parameters", request).results
+    assert [r.successful for r in results] == [False, True]
+    assert "model has the type 77" in results[0].reason
+    whole = SetParametersAtomically.Request(parameters=[good, bad])
+    answer = ros.call(SetParametersAtomically, f"{NODE}/set_parameters_atomically", whole)
+    assert "model has the type 77" in answer.result.reason
+
+
+def test_services_go_on_while_one_call_sets_several_models(
+    ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    slow = {"wide": 96, "input": {"size": [768, 1024], "layout": "NHWC", "dtype": "uint8"}}
+    ros.start_node(model=make_model())
+    ros.wait(lambda: ros.state() == "active")
+    paths = [str(make_model(name, **slow)) for name in ("a.onnx", "b.onnx")]
+    client = ros.node.create_client(SetParameters, f"{NODE}/set_parameters")
+    ros.wait(client.service_is_ready)
+    values = [ParameterValue(type=4, string_value=path) for path in paths]
+    request = SetParameters.Request(parameters=[Parameter(name="model", value=v) for v in values])
+    answer = client.call_async(request)
+    delays = []
+    while not answer.done():
+        started = time.monotonic()
+        ros.state()
+        delays.append(time.monotonic() - started)
+    assert [r.successful for r in answer.result().results] == [True, True]
+    assert max(delays) < 0.3 * sum(delays), "a load held up a service"
+    assert ros.values()["model"] == paths[1]

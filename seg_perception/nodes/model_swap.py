@@ -1,9 +1,11 @@
 """Load another model beside the running one, while pictures and services go on."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from rcl_interfaces.msg import Parameter as Message
+from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -92,11 +94,31 @@ class SwappingParameterService(ParameterService):
     async def _set_parameters_callback(
         self, request: SetParameters.Request, response: SetParameters.Response
     ) -> SetParameters.Response:
-        await self._prepare([Parameter.from_parameter_msg(p) for p in request.parameters])
-        return super()._set_parameters_callback(request, response)
+        for message in request.parameters:
+            complaint = await self._complaint([message])
+            if complaint:
+                response.results.append(SetParametersResult(successful=False, reason=complaint))
+            else:
+                one = SetParameters.Request(parameters=[message])
+                super()._set_parameters_callback(one, response)
+        return response
 
     async def _set_parameters_atomically_callback(
         self, request: SetParametersAtomically.Request, response: SetParametersAtomically.Response
     ) -> SetParametersAtomically.Response:
-        await self._prepare([Parameter.from_parameter_msg(p) for p in request.parameters])
+        complaint = await self._complaint(request.parameters)
+        if complaint:
+            response.result = SetParametersResult(successful=False, reason=complaint)
+            return response
         return super()._set_parameters_atomically_callback(request, response)
+
+    async def _complaint(self, messages: Sequence[Message]) -> str:
+        """Prepare the parameters of a call, or return why they are none: rclpy would raise."""
+        for message in messages:
+            if message.value.type not in {kind.value for kind in Parameter.Type}:
+                return (
+                    f"{message.name} has the type {message.value.type}, which "
+                    "rcl_interfaces/ParameterType does not have"
+                )
+        await self._prepare([Parameter.from_parameter_msg(m) for m in messages])
+        return ""
