@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graph import NODE, Graph
+from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool
 
@@ -117,3 +118,16 @@ def test_names_that_cannot_be_are_told(
     ros.start_node(model=make_model(), cameras=cameras)
     assert reason in ros.wait_for_status("cameras holds").message
     assert ros.set("cameras", ["front"]).successful
+
+
+def test_a_name_that_only_the_middleware_refuses_is_told_and_can_be_corrected(
+    ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    ros.start_node(model=make_model(), cameras=["a" * 300])
+    ros.wait_for_status("topic length should not exceed")
+    assert ros.state() == "unconfigured"
+    assert ros.values()["state"] == "unconfigured"
+    assert ros.set("cameras", ["front"]).successful
+    assert ros.change_state(Transition.TRANSITION_CONFIGURE)
+    ros.wait(lambda: ros.node.count_publishers(f"{NODE}/front/label_mask"))
+    assert not any("aaa" in name for name, _ in ros.node.get_topic_names_and_types())

@@ -86,10 +86,11 @@ class SegmentationNode(LifecycleNode):
             if self._start_complaints:
                 raise SegPerceptionError("; ".join(self._start_complaints.values()))
             self._configure(params.read(self, SegmentationParameters))
-        except SegPerceptionError as error:
-            self._state = "unconfigured"
-            self._config_error = str(error)
-            self.get_logger().fatal(f"cannot configure: {error}")
+        except Exception as error:  # rclpy would swallow any other without a word
+            known = isinstance(error, SegPerceptionError)
+            self._config_error = str(error) if known else repr(error)
+            self._withdraw()
+            self.get_logger().fatal(f"cannot configure: {self._config_error}")
             return TransitionCallbackReturn.FAILURE
         self._config_error = ""
         self._state = "inactive"
@@ -114,11 +115,7 @@ class SegmentationNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give the model and the publishers back."""
         self._stop_listening()
-        for camera in self._cameras:
-            camera.withdraw()
-        self._cameras = []
-        self._segmenter = None
-        self._state = "unconfigured"
+        self._withdraw()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -141,6 +138,13 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras:
             camera.advertise(with_confidence=segmenter.gives_confidence)
         self._segmenter = segmenter
+
+    def _withdraw(self) -> None:
+        for camera in self._cameras:
+            camera.withdraw()
+        self._cameras = []
+        self._segmenter = None
+        self._state = "unconfigured"
 
     def _stop_listening(self) -> None:
         self._worker.close()
