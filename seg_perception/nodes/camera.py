@@ -96,7 +96,6 @@ class Camera:
             reliability=policy,
             group=self._node.default_callback_group,
         )
-        self.refresh()
 
     def deafen(self) -> None:
         """End the subscriptions; the worker is closed by then."""
@@ -145,9 +144,10 @@ class Camera:
         self._send("label_mask", result.labels, "mono8", header)
         if result.confidence is not None:
             self._send("confidence", result.confidence, "mono8", header)
-        if self._camera_info is not None:
-            self._camera_info.header.stamp = header.stamp
-            self._outputs["camera_info"].publish(self._camera_info)
+        camera_info = self._camera_info  # the executor may replace it meanwhile
+        if camera_info is not None:
+            camera_info.header.stamp = header.stamp
+            self._outputs["camera_info"].publish(camera_info)
         if self.is_wanted("class_grid"):
             count = len(space.names)
             shares = class_shares(

@@ -34,7 +34,7 @@ class NewestSubscription:
         self._node, self._kind, self._callback, self._group = node, kind, callback, group
         self._choice = reliability
         self.topic = topic
-        self._policy = POLICIES.get(reliability, ReliabilityPolicy.RELIABLE)
+        self._policy = self._wanted()
         self._subscription = self._create()
 
     def refresh(self) -> None:
