@@ -103,7 +103,7 @@ def test_calls_that_set_the_model_queue(ros: Graph, make_model: Make) -> None:
 
 
 def test_a_model_is_not_set_under_one_that_is_being_loaded(ros: Graph, make_model: Make) -> None:
-    slow = make_model("slow.onnx", wide=96, input={**INPUT, "size": [768, 1024]})
+    slow = make_model("slow.onnx", wide=288, input={**INPUT, "size": [768, 1024]})
     ros.start_node(model=slow, diagnostics_period=0.05)
     ros.wait_for_status("configuring")
     refused = ros.set("model", str(make_model()))
