@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
     bench.add_argument("--json", type=Path, required=True, help="file to write")
-    bench.add_argument("--rounds", type=int, default=120, help="of every contender")
+    bench.add_argument("--rounds", type=_count, default=120, help="of every contender")
     bench.set_defaults(command=_bench, extra="ros,evaluate,export,train")
 
     train = commands.add_parser("train", help="train a network from scratch")
@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, help="YAML that overrides training.train.Config")
     train.set_defaults(command=_train, extra="train,export")
     return parser
+
+
+def _count(text: str) -> int:
+    """Return a number of at least 1, or the error that argparse shows."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> int:

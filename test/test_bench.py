@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foreign import write_card, write_network
 
 from seg_perception import cli
+from seg_perception.checkpoints.foreign import import_onnx
 from seg_perception.errors import DataError
 from seg_perception.evaluation import bench
 
@@ -29,6 +31,30 @@ def test_ambiguous_cells_are_those_that_two_classes_can_win() -> None:
     scores[0] = 1.0
     scores[1, 2, 2] = 5.0  # touches one cell of four
     assert bench.ambiguous_cells(scores) == 0.25
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_the_label_stage_is_measured_for_every_layout(
+    layout: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = write_network(tmp_path / "n.onnx", layout=layout, out_layout=layout, dtype=dtype)
+    card = write_card(
+        tmp_path / "card.yaml",
+        input={"size": [32, 48], "layout": layout, "dtype": dtype},
+        output={"kind": "logits", "layout": layout},
+    )
+    import_onnx(network, card, tmp_path / "model.onnx")
+    monkeypatch.setattr(bench, "_node", lambda *_: {})
+    result = bench.run_bench(tmp_path / "model.onnx", rounds=2)
+    assert set(result["label_stage_ort_over_ours"]) == {"3", "19", "150"}
+
+
+def test_no_rounds_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for rounds in ("0", "-3", "many"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["bench", "--json", "b.json", f"--rounds={rounds}"])
+        assert f"'{rounds}' is no whole number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(600)

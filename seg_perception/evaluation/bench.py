@@ -204,11 +204,15 @@ def _with_spread(ratios: Mapping[str, Ratio]) -> dict[str, Any]:
 
 def _label_stages(model: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Compare our label stage with ONNX Runtime's for the model's classes and seeded mixes."""
-    runtime = OnnxRuntime(model)
-    if runtime.manifest.output.kind != "logits" or runtime.manifest.input.dtype != "uint8":
+    segmenter, runtime = Segmenter.load(model), OnnxRuntime(model)
+    spec, output = runtime.manifest.input, runtime.manifest.output
+    if output.kind != "logits":
         return {}
-    size = runtime.manifest.input.size
-    own = [runtime.run(p[None])[0] for p in bundled_pictures(size)]
+    size = spec.size
+    pictures = [convert(p, "bgr8", spec.color) for p in bundled_pictures(size)]
+    own = [runtime.run(segmenter.to_input(p))[0] for p in pictures]
+    if output.layout == "NHWC":
+        own = [np.ascontiguousarray(planes.transpose(2, 0, 1)) for planes in own]
     found: dict[str, Ratio] = {}
     share: dict[str, float] = {}
     for classes in track((len(own[0]), *MIXES), description="label stage"):
