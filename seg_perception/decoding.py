@@ -76,7 +76,8 @@ def decode_scores(scores: Floats, size: tuple[int, int], *, align_corners: bool 
     """Return uint8 (H,W): the class of the largest bilinearly upsampled score at each pixel.
 
     scores float32 (K,h,w), logits or probabilities, 1 <= K <= 255; `size` is (H, W).
-    Of equal scores the smaller class wins, as in argmax.
+    Of equal scores the smaller class wins, as in argmax; where all scores are NaN it is class 0,
+    with confidence 0.
     """
     labels = np.empty(size, np.uint8)
     grid = _grid(scores.shape[1:], size, align_corners)

@@ -85,7 +85,8 @@ def stamp_ns(header: Any) -> int:
 def _decompress(message: Any) -> NDArray[np.uint8]:
     """Return uint8 (H,W,3) BGR of jpeg or png bytes."""
     kind = str(message.format)[:40]
-    if not any(known in kind.lower() for known in COMPRESSED_FORMATS):
+    is_known = any(known in kind.lower() for known in COMPRESSED_FORMATS)
+    if not is_known or "compresseddepth" in kind.lower():
         raise ImageError(
             f"compressed format {kind!r} is not supported; use jpeg or png "
             "(for compressedDepth subscribe to the raw picture)"

@@ -38,14 +38,24 @@ class StreamMonitor:
         with self._lock:
             self.received += 1
             self.last_received = now
-            if sequence is None:
-                return
-            before = self._last_sequence.pop(publisher, None)
-            if before is not None and sequence > before:
+            before = self._remember(publisher, sequence)
+            if sequence is not None and before is not None and sequence > before:
                 self.dropped += sequence - before - 1
-            self._last_sequence[publisher] = sequence
-            if len(self._last_sequence) > MAX_PUBLISHERS:
-                del self._last_sequence[next(iter(self._last_sequence))]  # silent for longest
+
+    def on_ignored(self, publisher: Hashable, sequence: int | None) -> None:
+        """Note a picture that nobody wants: neither received nor dropped."""
+        with self._lock:
+            self._remember(publisher, sequence)
+
+    def _remember(self, publisher: Hashable, sequence: int | None) -> int | None:
+        """Keep a publisher's sequence and return the one before it."""
+        if sequence is None:
+            return None
+        before = self._last_sequence.pop(publisher, None)
+        self._last_sequence[publisher] = sequence
+        if len(self._last_sequence) > MAX_PUBLISHERS:
+            del self._last_sequence[next(iter(self._last_sequence))]  # silent for longest
+        return before
 
     def on_published(self, now: float, age: float, stages: Mapping[str, float]) -> None:
         """Count a published mask with its age and stage times (milliseconds)."""

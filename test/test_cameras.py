@@ -15,7 +15,7 @@ from seg_perception.messages import stamp_ns, to_array
 from seg_perception.nodes.worker import Worker
 
 NAMES = ["front", "left", "rear"]
-SLOW = {"wide": 48, "input": {"size": [384, 512], "layout": "NHWC", "color": "RGB",
+SLOW = {"wide": 96, "input": {"size": [384, 512], "layout": "NHWC", "color": "RGB",
                               "dtype": "uint8"}}  # fmt: skip
 
 

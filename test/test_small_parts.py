@@ -47,6 +47,16 @@ def test_a_camera_that_restarts_for_ever_costs_no_memory() -> None:
     assert len(monitor._last_sequence) == MAX_PUBLISHERS
 
 
+def test_pictures_that_nobody_wants_are_neither_received_nor_dropped() -> None:
+    monitor = StreamMonitor()
+    monitor.on_received(0.0, "a", 1)
+    for sequence in range(2, 20):
+        monitor.on_ignored("a", sequence)
+    monitor.on_received(0.0, "a", 21)
+    values = monitor.values(0.0)
+    assert (values["received"], values["dropped"]) == ("2", "1")
+
+
 def test_rate_age_and_stages_are_reported() -> None:
     monitor = StreamMonitor()
     assert "age_p50_ms" not in monitor.values(0.0)

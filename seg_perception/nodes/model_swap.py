@@ -65,6 +65,10 @@ class ModelSwap:
             raise held[1]
         return held[1]
 
+    def forget(self) -> None:
+        """Give back a model that was prepared and will not be taken."""
+        self._held = None
+
     def end(self) -> None:
         """Wait for the model that is being loaded, and start no other."""
         self._pool.shutdown(cancel_futures=True)

@@ -155,11 +155,15 @@ class SegmentationNode(LifecycleNode):
 
     def _process(self, camera: Camera, message: Any, info: dict[str, Any]) -> None:
         """Segment one message; whatever is wrong with it, the node lives and says so."""
-        if not self._enabled:
-            return
         monitor = camera.monitor
-        publisher = str(info.get("publisher_gid"))
-        monitor.on_received(time.monotonic(), publisher, info.get("publication_sequence_number"))
+        publisher, sequence = (
+            str(info.get("publisher_gid")),
+            info.get("publication_sequence_number"),
+        )
+        if not self._enabled:
+            monitor.on_ignored(publisher, sequence)
+            return
+        monitor.on_received(time.monotonic(), publisher, sequence)
         try:
             self._segment(camera, message)
         except ImageError as error:
@@ -215,6 +219,7 @@ class SegmentationNode(LifecycleNode):
             reason = "a model is being loaded: set model again when the node is inactive or active"
             return SetParametersResult(successful=False, reason=reason)
         if self._segmenter is None or not result.successful:
+            self._swap.forget()
             return result
         try:
             segmenter = self._segmenter
