@@ -5,10 +5,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test soak bench lint format clean
+.PHONY: help demo test test-all soak bench lint format clean
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
-	@echo "make test   run every test"
+	@echo "make test   run the tests; make test-all also those that take minutes or gigabytes"
 	@echo "make soak   fuzz and load a live node for some minutes, write out/soak.json"
 	@echo "make bench  measure speed as ratios, write out/bench.json"
 	@echo "make lint   ruff and mypy"
@@ -18,6 +18,9 @@ demo: .venv/.demo
 
 test: .venv/.test
 	$(BIN)/python -m pytest
+
+test-all: .venv/.test
+	$(BIN)/python -m pytest -m ''
 
 soak: .venv/.demo
 	$(BIN)/python test/soak.py --json out/soak.json

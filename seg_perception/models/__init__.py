@@ -1,16 +1,30 @@
 """Model families by name. Importing this package imports torch."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from seg_perception.errors import ModelError
-from seg_perception.models import topformer
+from seg_perception.models import segformer, topformer
+
+
+class Family(NamedTuple):
+    """What create_model needs to know of one module of this package."""
+
+    configs: Mapping[str, Any]
+    dataset_changes: Mapping[tuple[str, str], Mapping[str, Any]]
+    network: Callable[[Any, int], nn.Module]
+
 
 DATASET_CLASSES = {"ade20k": 150, "cityscapes": 19, "pc59": 59, "cocostuff10k": 171, "camvid": 11}
 
-ARCHITECTURES = tuple(topformer.CONFIGS)
+FAMILIES = (
+    Family(topformer.CONFIGS, topformer.DATASET_CHANGES, topformer.TopFormer),
+    Family(segformer.CONFIGS, {}, segformer.SegFormer),
+)
+ARCHITECTURES = tuple(arch for family in FAMILIES for arch in family.configs)
 
 
 def create_model(
@@ -21,13 +35,14 @@ def create_model(
     `num_classes` overrides the data set's count, `changes` fields of the family's config.
     Raises ModelError for an unknown name; the message lists the choices.
     """
-    if arch not in topformer.CONFIGS:
+    family = next((f for f in FAMILIES if arch in f.configs), None)
+    if family is None:
         raise ModelError(f"unknown architecture {arch!r}; choose one of {', '.join(ARCHITECTURES)}")
     if dataset not in DATASET_CLASSES:
         raise ModelError(
             f"unknown data set {dataset!r}; choose one of {', '.join(DATASET_CLASSES)}"
         )
-    official = topformer.DATASET_CHANGES.get((arch, dataset), {})
-    config = replace(topformer.CONFIGS[arch], **{**official, **changes})
+    official = family.dataset_changes.get((arch, dataset), {})
+    config = replace(family.configs[arch], **{**official, **changes})
     classes = DATASET_CLASSES[dataset] if num_classes is None else num_classes
-    return topformer.TopFormer(config, classes)
+    return family.network(config, classes)

@@ -1,5 +1,6 @@
 """Blocks that several model families share, and resizing that exports to fast, exact ONNX."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -46,6 +47,16 @@ def fastest_form(network: nn.Module, x: Tensor) -> Form:
         return Form.BLOCKED if all(_ratios.get() or ()) else Form.MATRICES
     finally:
         _ratios.reset(before)
+
+
+@torch.no_grad()
+def simplified(network: nn.Module) -> nn.Module:
+    """Return a copy for inference; modules that know a cheaper equal of themselves are replaced."""
+    network = copy.deepcopy(network).eval()
+    for name, module in list(network.named_modules()):
+        if hasattr(module, "simplified"):
+            network.set_submodule(name, module.simplified().eval())
+    return network
 
 
 class ConvBN(nn.Sequential):
