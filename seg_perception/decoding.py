@@ -105,6 +105,23 @@ def decode_confidence(
     return confidence
 
 
+def resize_scores(scores: Floats, size: tuple[int, int], *, align_corners: bool = False) -> Floats:
+    """Return float32 (K,h,w) resized bilinearly to `size` (H, W), as torch does it."""
+    if scores.shape[1:] == size:
+        return scores
+    for dim, fine in ((1, size[0]), (2, size[1])):
+        place = axis(scores.shape[dim], fine, align_corners=align_corners)
+        pixels = np.diff(place.first)
+        low = np.take(scores, np.repeat(place.low, pixels), axis=dim)
+        high = np.take(scores, np.repeat(place.high, pixels), axis=dim)
+        weight = place.weight.reshape((1, -1, 1) if dim == 1 else (1, 1, -1))
+        high -= low
+        high *= weight
+        scores = low
+        scores += high
+    return scores
+
+
 def decode_labels(coarse: Ids, size: tuple[int, int]) -> Ids:
     """Return uint8 (H,W): the nearest coarse label of each pixel centre (nearest-exact)."""
 

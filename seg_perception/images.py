@@ -124,13 +124,14 @@ def fit(
             "manifest says resize: none; set the camera to that size"
         )
     if resize == "stretch":
-        return Fitted(_resized(image, size), size)
+        return Fitted(resized(image, size), size)
     ratio = min(size[0] / height, size[1] / width)
     inside = (max(1, int(height * ratio + 0.5)), max(1, int(width * ratio + 0.5)))
     padded = np.full((*size, 3), round(pad_value), np.uint8)
-    padded[: inside[0], : inside[1]] = _resized(image, inside)
+    padded[: inside[0], : inside[1]] = resized(image, inside)
     return Fitted(padded, inside)
 
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return uint8 (H,W,3) at `size` (height, width) by OpenCV's INTER_LINEAR."""
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)

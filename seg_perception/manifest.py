@@ -40,6 +40,8 @@ WANTED = {
     "mean": "a list of three numbers",
     "std": "a list of three numbers",
     "align_corners": "true or false",
+    "crop": "[height, width], whole numbers",
+    "stride": "[height, width], whole numbers",
 }
 CHOICES = {
     "layout": ("NCHW", "NHWC"),
@@ -47,6 +49,7 @@ CHOICES = {
     "dtype": ("float32", "uint8"),
     "resize": ("stretch", "keep_ratio_pad", "none"),
     "kind": ("logits", "probabilities", "labels"),
+    "final": ("bilinear", "cubic"),
 }
 
 
@@ -103,6 +106,36 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class OfficialSpec:
+    """How the official code brings a picture to the network in tests, and its scores back.
+
+    The picture is resized until its short side is `short` (0: not at all), or its long side `long`
+    where that comes first (0: no limit); then up to whole multiples of `multiple`; then padded to
+    whole multiples of `pad_multiple`. With `crop` (height, width) windows slide by `stride`.
+    """
+
+    short: int = 0
+    long: int = 0
+    multiple: int = 1
+    pad_multiple: int = 1
+    pad_color: tuple[int, ...] = (0, 0, 0)  # in the network's colour order
+    crop: tuple[int, int] | None = None
+    stride: tuple[int, int] = (0, 0)
+    final: str = "bilinear"  # or cubic: from what the network saw to the picture
+
+    def check(self) -> None:
+        """Raise ManifestError for values that no picture could be tested with."""
+        if min(self.short, self.long) < 0 or min(self.multiple, self.pad_multiple) < 1:
+            raise ManifestError(
+                "official short and long must not be negative, multiple and pad_multiple at least 1"
+            )
+        if self.crop and not all(0 < s <= c for s, c in zip(self.stride, self.crop, strict=True)):
+            raise ManifestError(
+                f"official stride {self.stride} must be above 0 and up to crop {self.crop}"
+            )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole card; only `classes`, `input` and `output` are required."""
 
@@ -110,6 +143,7 @@ class Manifest:
     input: InputSpec
     output: OutputSpec
     name: str = ""
+    official: OfficialSpec | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     void_ids: tuple[int, ...] = ()
@@ -132,6 +166,8 @@ class Manifest:
         values = dict(card)
         values["input"] = _section(InputSpec, card["input"], "input")
         values["output"] = _section(OutputSpec, card["output"], "output")
+        if card.get("official") is not None:
+            values["official"] = _section(OfficialSpec, card["official"], "official")
         manifest = _section(cls, values, "manifest")
         manifest._check()
         return manifest
@@ -210,15 +246,17 @@ class Manifest:
             raise ManifestError(f"void_ids {self.void_ids} must lie in 0..255")
         if any(not 0 <= part <= 255 for colour in self.palette or () for part in colour):
             raise ManifestError("palette holds a value outside 0..255")
-        for section in (self.input, self.output):
+        for section in (self.input, self.output, self.official):
             for key, choices in CHOICES.items():
                 value = getattr(section, key, choices[0])
                 if value not in choices:
                     raise ManifestError(f"{key} {value!r} must be one of {', '.join(choices)}")
         self.input.check()
+        if self.official:
+            self.official.check()
 
 
-Section = TypeVar("Section", Manifest, InputSpec, OutputSpec)
+Section = TypeVar("Section", Manifest, InputSpec, OutputSpec, OfficialSpec)
 
 
 def _section(kind: type[Section], values: Any, where: str) -> Section:

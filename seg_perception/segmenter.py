@@ -5,21 +5,23 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception import decoding, images, weights
-from seg_perception.errors import ModelError
-from seg_perception.labels import UNKNOWN
+from seg_perception import decoding, images, official, runtimes, weights
+from seg_perception.errors import ManifestError, ModelError
 from seg_perception.manifest import InputSpec, Manifest
 from seg_perception.runtimes import Runtime
-from seg_perception.runtimes.agreement import label_axes
-from seg_perception.runtimes.onnx import OnnxRuntime
 
 WARM_UPS = 3  # ONNX Runtime still lays out its memory in the second run
+MODES = ("fast", "official")
+
+
+Bytes = NDArray[np.uint8]
+Decoded = tuple[Bytes, Bytes | None]  # labels, confidence
 
 
 class Segmentation(NamedTuple):
@@ -33,16 +35,22 @@ class Segmentation(NamedTuple):
 class Segmenter:
     """Run one model: fit the picture, run the network, decode exact labels."""
 
-    def __init__(self, runtime: Runtime, *, label_space: str = "model") -> None:
-        """Wrap a loaded runtime and warm everything that the first picture would wait for."""
+    def __init__(self, runtime: Runtime, *, label_space: str = "model", mode: str = "fast") -> None:
+        """Wrap a loaded runtime and warm everything that the first picture would wait for.
+
+        `mode` fast resizes once, straight to the network and back; official does what the code
+        that published the network's scores does, and takes its time.
+        """
         self._runtime = runtime
         self.manifest: Manifest = runtime.manifest
         self.provider: str = runtime.provider
         self.space = self.manifest.label_space(label_space)
+        self.mode = mode
+        _check_mode(mode, self.manifest)
         self._normalised = _normalised(self.manifest.input)
         decoding.warm_up()
         noise = np.random.default_rng(0).integers(0, 256, (*self.manifest.input.size, 3))
-        for _ in range(WARM_UPS):
+        for _ in range(WARM_UPS if mode == "fast" else 0):
             self(noise.astype(np.uint8))
 
     @classmethod
@@ -52,14 +60,17 @@ class Segmenter:
         *,
         provider: str = "cpu",
         threads: int = 1,
+        precision: str = "fp32",
         label_space: str = "model",
+        mode: str = "fast",
     ) -> "Segmenter":
-        """Load a model file, or the bundled model by the name `default`.
+        """Load a model file, .onnx or .pt, or the bundled model by the name `default`.
 
         Raises ModelError, ManifestError or ProviderError; each says what to do.
         """
-        runtime = OnnxRuntime(weights.resolve(path_or_name), provider=provider, threads=threads)
-        return cls(runtime, label_space=label_space)
+        path = weights.resolve(path_or_name)
+        runtime = runtimes.load(path, provider=provider, threads=threads, precision=precision)
+        return cls(runtime, label_space=label_space, mode=mode)
 
     @property
     def gives_confidence(self) -> bool:
@@ -90,25 +101,49 @@ class Segmenter:
         """
         self.check_min_confidence(min_confidence)
         clock = _Stages()
-        spec = self.manifest.input
-        picture = images.convert(image, encoding, spec.color)
-        fitted = images.fit(picture, spec.size, spec.resize, spec.pad_value)
-        x = self.to_input(fitted.image)
-        clock.stage("preprocess")
-        y = self._runtime.run(x)
-        clock.stage("network")
+        picture = images.convert(image, encoding, self.manifest.input.color)
         wanted = self.gives_confidence and (confidence or min_confidence > 0)
-        labels, sure = self._decode(y, fitted.inside, picture.shape[:2], wanted)
+        segment = self._fast if self.mode == "fast" else self._official
+        labels, sure = segment(picture, wanted, clock)
         labels = np.asarray(cv2.LUT(labels, self.space.lut), np.uint8)
         if sure is not None and min_confidence > 0:
             labels[sure < min_confidence * 255] = 255
         clock.stage("decode")
         return Segmentation(labels, sure if confidence else None, clock.times)
 
+    def _fast(self, picture: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
+        """Resize once to the network, and its scores once to the picture."""
+        spec = self.manifest.input
+        fitted = images.fit(picture, spec.size, spec.resize, spec.pad_value)
+        x = self.to_input(fitted.image)
+        clock.stage("preprocess")
+        y = self._runtime.run(x)
+        clock.stage("network")
+        size = (picture.shape[0], picture.shape[1])
+        return self._runtime.decode(y, fitted.inside, size, with_confidence=with_confidence)
+
+    def _official(self, picture: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
+        """Do as the official code does in tests."""
+        assert self.manifest.official is not None
+        clock.stage("preprocess")
+
+        def run(part: Bytes) -> NDArray[np.float32]:
+            return self._runtime.scores(self.to_input(part))
+
+        output = self.manifest.output
+        scores = official.full_scores(picture, self.manifest.official, output, run)
+        clock.stage("network")
+        size = (picture.shape[0], picture.shape[1])
+        labels = decoding.decode_scores(scores, size)
+        if not with_confidence:
+            return labels, None
+        probabilities = output.kind == "probabilities"
+        return labels, decoding.decode_confidence(scores, size, probabilities=probabilities)
+
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Normalise and lay out a picture as the manifest says; a view when it takes bytes.
 
-        `image` is uint8 (H,W,3) of the network's size and in its colour order.
+        `image` is uint8 (H,W,3) in the network's colour order.
         """
         spec, table = self.manifest.input, self._normalised
         planes = () if spec.layout == "NHWC" else cv2.split(image)
@@ -116,35 +151,10 @@ class Segmenter:
             return np.asarray(np.stack(planes), np.uint8)[None] if planes else image[None]
         if not planes:
             return np.asarray(cv2.LUT(image, table), np.float32)[None]
-        x = np.empty(spec.shape, np.float32)
+        x = np.empty((1, 3, *image.shape[:2]), np.float32)
         for c, plane in enumerate(planes):
             cv2.LUT(plane, table[:, :, c].copy(), dst=x[0, c])
         return x
-
-    def _decode(
-        self,
-        y: NDArray[np.float32],
-        inside: tuple[int, int],
-        size: tuple[int, int],
-        with_confidence: bool,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Turn the network's output into model classes and confidence of the picture's size."""
-        spec, whole = self.manifest.output, self.manifest.input.size
-        if spec.kind == "labels":
-            plane = _cropped(_label_plane(y, spec.layout), inside, whole)
-            return decoding.decode_labels(plane, size), None
-        scores = y[0] if spec.layout == "NCHW" else _channels_first(y[0])
-        scores = np.ascontiguousarray(_cropped(scores, inside, whole))
-        labels = decoding.decode_scores(scores, size, align_corners=spec.align_corners)
-        if not with_confidence:
-            return labels, None
-        sure = decoding.decode_confidence(
-            scores,
-            size,
-            probabilities=spec.kind == "probabilities",
-            align_corners=spec.align_corners,
-        )
-        return labels, sure
 
 
 def _normalised(spec: InputSpec) -> NDArray[np.float32]:
@@ -154,33 +164,14 @@ def _normalised(spec: InputSpec) -> NDArray[np.float32]:
     return np.asarray((spec.scale * byte - mean) / std, np.float32)
 
 
-def _label_plane(y: NDArray[Any], layout: str) -> NDArray[np.uint8]:
-    """Return uint8 (h,w) of a label map of any shape and type; what is no byte becomes 255."""
-    axes = label_axes(y.shape, layout)
-    if axes is None:
-        raise ModelError(f"the network gave labels of shape {y.shape}; import the model again")
-    plane = y.reshape([y.shape[axis] for axis in axes])
-    if plane.dtype == np.uint8:
-        return plane
-    unsigned = plane.view(f"u{plane.itemsize}")  # a negative id becomes a large one
-    return np.asarray(np.minimum(unsigned, UNKNOWN), np.uint8)
-
-
-def _channels_first(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (K,h,w) of (h,w,K)."""
-    height, width, count = scores.shape
-    flat = np.asarray(cv2.transpose(scores.reshape(-1, count)), np.float32)
-    return flat.reshape(count, height, width)
-
-
-def _cropped(plane: NDArray[Any], inside: tuple[int, int], whole: tuple[int, int]) -> NDArray[Any]:
-    """Cut the padding off the last two axes of a map that covers `whole` input pixels."""
-    if inside == whole:
-        return plane
-    height, width = plane.shape[-2:]
-    rows = max(1, round(height * inside[0] / whole[0]))
-    columns = max(1, round(width * inside[1] / whole[1]))
-    return plane[..., :rows, :columns]
+def _check_mode(mode: str, manifest: Manifest) -> None:
+    if mode not in MODES:
+        raise ModelError(f"mode {mode!r} is neither of {', '.join(MODES)}")
+    if mode == "official" and manifest.official is None:
+        raise ManifestError(
+            f"the model {manifest.name!r} does not say how its official code tests it; set mode to "
+            "fast"
+        )
 
 
 class _Stages:

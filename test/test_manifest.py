@@ -102,7 +102,7 @@ def test_models_without_a_palette_get_distinct_colours() -> None:
 def test_the_camvid_card_is_a_valid_manifest_but_for_the_network() -> None:
     whole = {**load_card("camvid"), "input": {"size": [1, 1]}, "output": {}}
     assert len(Manifest.from_dict(whole).classes) == 11
-    with pytest.raises(ManifestError, match="'mars'; there are camvid"):
+    with pytest.raises(ManifestError, match="'mars'; there are .*camvid"):
         load_card("mars")
 
 

@@ -51,7 +51,10 @@ def test_official_wrappers_and_prefixes_are_taken_off(
 
 def test_a_wrong_architecture_is_named(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = save(tmp_path / "c.pth", weights)
-    with pytest.raises(CheckpointError, match="topformer_base on ade20k.*check --arch"):
+    with pytest.raises(
+        CheckpointError,
+        match="topformer_base on ade20k.*--arch topformer_tiny --dataset ade20k fits",
+    ):
         load_official(path, arch="topformer_base", dataset="ade20k")
     with pytest.raises(
         CheckpointError, match=r"linear_fuse.conv.weight.*\(128, 1, 1, 1\)|conv_seg"

@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from seg_perception.catalogue import ENTRIES
 from seg_perception.errors import CheckpointError
-from seg_perception.models import create_model
+from seg_perception.models import create_model, family_of
 
 WRAPPERS = ("state_dict", "model")
 PREFIX = "module."
+COMPUTED = "relative_position_index"  # buffers that the network fills by itself
+UNLIKE = 0.2  # share of common keys below which no architecture is worth naming
 
 
 def load_official(path: str | Path, *, arch: str, dataset: str) -> nn.Module:
@@ -22,9 +26,17 @@ def load_official(path: str | Path, *, arch: str, dataset: str) -> nn.Module:
     class map (N,K,H,W) of a normalised float32 (N,3,H,W). Raises CheckpointError when the file
     cannot be read without running code, or does not fit `arch` key by key.
     """
-    weights = _unwrap(_read(Path(path)), path)
+    weights = _unwrap(read_weights_only(Path(path)), path)
     model = create_model(arch, dataset=dataset)
-    _check(weights, model.state_dict(), path, f"{arch} on {dataset}")
+    wanted = model.state_dict()
+    weights = _used(weights, arch)
+    for key in wanted.keys() - weights.keys():
+        if key.endswith(COMPUTED):
+            weights[key] = wanted[key]
+    if complaint := _misfit(weights, wanted):
+        raise CheckpointError(
+            f"{path} does not fit {arch} on {dataset}: {complaint}; {_advice(weights)}"
+        )
     bad = [k for k, w in weights.items() if not torch.isfinite(w).all()]
     if bad:
         raise CheckpointError(f"{path} holds NaN or infinite weights in {bad[:3]}: it is damaged")
@@ -32,22 +44,35 @@ def load_official(path: str | Path, *, arch: str, dataset: str) -> nn.Module:
     return model.eval()
 
 
-def _read(path: Path) -> Any:
+def read_weights_only(path: Path) -> Any:
+    """Return what a torch file holds, as long as that is tensors and plain values.
+
+    Nothing in the file is run. CheckpointError says what else it holds, and how to convert it.
+    """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; download it first and give its path")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors, and loading it could run code: "
-            f"{str(error).splitlines()[0]}. Where you trust its origin, save its state dict alone: "
-            "torch.save({'state_dict': torch.load(FILE, weights_only=False)['state_dict']}, OUT)"
+            f"{path} holds more than tensors{_foreign_types(path)}, and loading those could run "
+            "code. Where you trust its origin, save its state dict alone: torch.save({'state_dict':"
+            " torch.load(FILE, map_location='cpu', weights_only=False)['state_dict']}, OUT)"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size} bytes) is not a readable torch file, or truncated: "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def _foreign_types(path: Path) -> str:
+    """Return the types besides tensors that a checkpoint names, read without loading it."""
+    try:
+        found = get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # the file is odd in another way too; the caller's error tells of it
+        return ""
+    return f" ({', '.join(sorted(found)[:5])}{', ...' if len(found) > 5 else ''})" if found else ""
 
 
 def _unwrap(loaded: Any, path: str | Path) -> dict[str, Tensor]:
@@ -65,19 +90,36 @@ def _unwrap(loaded: Any, path: str | Path) -> dict[str, Tensor]:
     return {str(k).removeprefix(PREFIX): v for k, v in loaded.items()}
 
 
-def _check(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, what: str
-) -> None:
+def _used(weights: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
+    """Leave out what the official code keeps and inference does not need."""
+    ignored = family_of(arch).ignored
+    return {key: value for key, value in weights.items() if not key.startswith(ignored)}
+
+
+def _misfit(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Return what is wrong with a state dict for a network, or nothing."""
     missing = [k for k in wanted if k not in weights]
     left = [k for k in weights if k not in wanted]
     if missing or left:
-        raise CheckpointError(
-            f"{path} does not fit {what}: {len(missing)} keys are missing {missing[:3]}, "
-            f"{len(left)} are unknown {left[:3]}; check --arch and --dataset"
-        )
+        return f"{len(missing)} keys are missing {missing[:3]}, {len(left)} are unknown {left[:3]}"
     for key, value in wanted.items():
         if value.shape != weights[key].shape:
-            raise CheckpointError(
-                f"{path} does not fit {what}: {key} is {tuple(weights[key].shape)}, the network "
-                f"has {tuple(value.shape)}; check --arch, --dataset and the class count"
-            )
+            return f"{key} is {tuple(weights[key].shape)}, the network has {tuple(value.shape)}"
+    return ""
+
+
+def _advice(weights: Mapping[str, Tensor]) -> str:
+    """Say which architecture and data set fit a state dict, or fit it best."""
+    best, share = ("", ""), 0.0
+    for entry in ENTRIES:
+        with torch.device("meta"):
+            wanted = create_model(entry.arch, dataset=entry.dataset).state_dict()
+        used = _used(weights, entry.arch)
+        same = sum(k in used and used[k].shape == v.shape for k, v in wanted.items())
+        alike = same / max(1, len(wanted.keys() | used.keys()))
+        if alike > share:
+            best, share = (entry.arch, entry.dataset), alike
+    if share < UNLIKE:
+        return f"no architecture of this package fits it: {', '.join(list(weights)[:3])} ..."
+    how = "fits" if share == 1 else f"fits best ({share:.0%} of all keys)"
+    return f"--arch {best[0]} --dataset {best[1]} {how}"

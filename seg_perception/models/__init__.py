@@ -7,22 +7,30 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from seg_perception.errors import ModelError
-from seg_perception.models import segformer, topformer
+from seg_perception.models import afformer, hrformer, segformer, segvit, setr, topformer
 
 
 class Family(NamedTuple):
-    """What create_model needs to know of one module of this package."""
+    """What is needed of one module of this package.
+
+    `dataset_changes` are fields of a config by (arch, data set). `ignored` are the beginnings of
+    keys in official checkpoints that this package does not build: auxiliary heads, unused weights.
+    """
 
     configs: Mapping[str, Any]
     dataset_changes: Mapping[tuple[str, str], Mapping[str, Any]]
     network: Callable[[Any, int], nn.Module]
+    ignored: tuple[str, ...] = ()
 
 
 DATASET_CLASSES = {"ade20k": 150, "cityscapes": 19, "pc59": 59, "cocostuff10k": 171, "camvid": 11}
-
 FAMILIES = (
     Family(topformer.CONFIGS, topformer.DATASET_CHANGES, topformer.TopFormer),
+    Family(afformer.CONFIGS, {}, afformer.AFFormer, afformer.UNUSED),
     Family(segformer.CONFIGS, {}, segformer.SegFormer),
+    Family(hrformer.CONFIGS, {}, hrformer.HRFormer),
+    Family(segvit.CONFIGS, segvit.DATASET_CHANGES, segvit.SegViT, segvit.UNUSED),
+    Family(setr.CONFIGS, setr.DATASET_CHANGES, setr.SETR, setr.AUXILIARY + setr.UNUSED),
 )
 ARCHITECTURES = tuple(arch for family in FAMILIES for arch in family.configs)
 
@@ -35,9 +43,7 @@ def create_model(
     `num_classes` overrides the data set's count, `changes` fields of the family's config.
     Raises ModelError for an unknown name; the message lists the choices.
     """
-    family = next((f for f in FAMILIES if arch in f.configs), None)
-    if family is None:
-        raise ModelError(f"unknown architecture {arch!r}; choose one of {', '.join(ARCHITECTURES)}")
+    family = family_of(arch)
     if dataset not in DATASET_CLASSES:
         raise ModelError(
             f"unknown data set {dataset!r}; choose one of {', '.join(DATASET_CLASSES)}"
@@ -46,3 +52,11 @@ def create_model(
     config = replace(family.configs[arch], **{**official, **changes})
     classes = DATASET_CLASSES[dataset] if num_classes is None else num_classes
     return family.network(config, classes)
+
+
+def family_of(arch: str) -> Family:
+    """Return the family of an architecture; ModelError lists the known ones."""
+    for family in FAMILIES:
+        if arch in family.configs:
+            return family
+    raise ModelError(f"unknown architecture {arch!r}; choose one of {', '.join(ARCHITECTURES)}")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_perception.models.layers import DropPath, resize_bilinear
+from seg_perception.models.layers import DropPath, drop_rates, resize_bilinear
 from seg_perception.models.ocr import HEAD_WIDTH, Distribution, gather_objects, projections
 
 STEM = 64  # channels after the two strided convolutions
@@ -239,7 +239,7 @@ class Backbone(nn.Module):
         self.conv2, self.bn2 = _conv_bn(STEM, STEM, kernel=3, stride=2)
         self.layer1 = nn.Sequential(Bottleneck(STEM, STEM), Bottleneck(4 * STEM, STEM))
         self.widths = [config.width * 2**i for i in range(len(config.heads))]
-        rates = torch.linspace(0, config.drop_path, sum(MODULES) * DEPTH).tolist()
+        rates = drop_rates(config.drop_path, sum(MODULES) * DEPTH)
         present = [4 * STEM]
         for stage, count in enumerate(MODULES, start=2):
             wanted = self.widths[:stage]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum, auto
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,17 @@ def simplified(network: nn.Module) -> nn.Module:
     return network
 
 
+def class_map(network: nn.Module, x: Tensor) -> Tensor:
+    """Return the first map (N,K,h,w) that has a score for every class.
+
+    That is what comes before upsampling, but for networks that name it full-size: their masks and
+    class logits meet only there.
+    """
+    run: Any = network.scores if getattr(network, "is_full_size", False) else network
+    y: Tensor = run(x)
+    return y
+
+
 class ConvBN(nn.Sequential):
     """Convolve without bias, then normalise; state-dict leaves `.c` and `.bn`.
 
@@ -109,6 +121,11 @@ class DropPath(nn.Module):
         keep = 1.0 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * mask / keep
+
+
+def drop_rates(last: float, depth: int) -> list[float]:
+    """Return rates for DropPath that rise evenly from 0 in the first block to `last`."""
+    return [last * i / max(1, depth - 1) for i in range(depth)]
 
 
 def resize_bilinear(x: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:

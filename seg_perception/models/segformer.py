@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_perception.models.layers import ConvModule, DropPath, add_resized, resize_bilinear
+from seg_perception.models.layers import (
+    ConvModule,
+    DropPath,
+    add_resized,
+    drop_rates,
+    resize_bilinear,
+)
 
 REDUCTIONS = (8, 4, 2, 1)  # of keys and values in space, by stage
 HEADS = (1, 2, 5, 8)
@@ -129,7 +135,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: SegFormerConfig) -> None:
         super().__init__()
-        rates = iter(torch.linspace(0, config.drop_path, sum(config.depths)).tolist())
+        rates = iter(drop_rates(config.drop_path, sum(config.depths)))
         inputs = 3
         for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             kernel, stride = (7, 4) if i == 0 else (3, 2)

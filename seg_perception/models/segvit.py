@@ -76,7 +76,7 @@ class PackedAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        weight, bias, width = self.in_proj_weight, self.in_proj_bias, x.shape[2]
+        weight, bias, width = self.in_proj_weight, self.in_proj_bias, int(x.shape[2])
         if context is None:
             q, k, v = F.linear(x, weight, bias).chunk(3, dim=2)
         else:
@@ -84,7 +84,8 @@ class PackedAttention(nn.Module):
             k, v = F.linear(context, weight[width:], bias[width:]).chunk(2, dim=2)
         q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
+        scale = int(q.shape[3]) ** -0.5  # said, so that an export need not compute it
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, scale=scale)
         out: Tensor = self.out_proj(merge_heads(mixed))
         return out
 
@@ -108,20 +109,20 @@ class MaskAttention(nn.Module):
         q = split_heads(self.q(queries), self.heads)  # N h K d
         k = split_heads(self.k(tokens), self.heads)  # N h T d
         v = split_heads(self.v(tokens), self.heads)
-        scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+        scores = q @ k.transpose(2, 3) * int(q.shape[3]) ** -0.5
         mixed = self.dropout(scores.softmax(dim=3)) @ v
         return self.proj(merge_heads(mixed)), scores
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Return (N,T,C) as (N,h,T,C/h)."""
-    n, count, width = x.shape
+    n, count, width = (int(s) for s in x.shape)
     return x.reshape(n, count, heads, width // heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """Return (N,h,T,d) as (N,T,h*d)."""
-    n, heads, count, width = x.shape
+    n, heads, count, width = (int(s) for s in x.shape)
     return x.transpose(1, 2).reshape(n, count, heads * width)
 
 
@@ -210,7 +211,7 @@ def patch_grid(height: int, width: int) -> int:
 
 def every_second(tokens: Tensor, side: int) -> Tensor:
     """Return every second row and column of a square grid of tokens (N,side*side,C)."""
-    n, _, width = tokens.shape
+    n, _, width = (int(s) for s in tokens.shape)
     return tokens.reshape(n, side, side, width)[:, ::2, ::2].reshape(n, -1, width)
 
 
@@ -315,7 +316,7 @@ class AtmHead(Stages):
         self.class_embed = nn.Linear(config.head_width, num_classes + 1)
 
     def forward(self, taps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        n = taps[0].shape[0]
+        n = int(taps[0].shape[0])
         queries = self.q.weight.repeat(n, 1, 1)  # N K C
         masks = []
         for stage, tap in enumerate(reversed(taps), start=1):
@@ -340,7 +341,7 @@ class TpnAtmHead(Stages):
         self.atm = AtmHead(config, num_classes, count=1, project=False)
 
     def forward(self, taps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        grid = self.q.weight.repeat(taps[0].shape[0], 1, 1)  # N T C
+        grid = self.q.weight.repeat(int(taps[0].shape[0]), 1, 1)  # N T C
         for stage, tap in enumerate(taps, start=1):
             tokens = self.tokens(stage, tap)
             for layer in self.layers(stage):
@@ -376,4 +377,5 @@ class SegViT(nn.Module):
         planes = resize_bilinear(masks, (self.size, self.size)).sigmoid()
         shares = logits.softmax(dim=2)[..., :-1].transpose(1, 2)  # N K queries
         full = (shares @ planes.flatten(2)).reshape(planes.shape)
-        return resize_bilinear(full, (int(x.shape[2]), int(x.shape[3])))
+        size = (int(x.shape[2]), int(x.shape[3]))
+        return full if size == (self.size, self.size) else resize_bilinear(full, size)

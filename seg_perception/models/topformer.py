@@ -16,6 +16,7 @@ from seg_perception.models.layers import (
     ConvModule,
     DropPath,
     add_resized,
+    drop_rates,
     hard_sigmoid,
     pool_adaptive,
     resize_bilinear,
@@ -163,7 +164,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, config: TopFormerConfig) -> None:
         super().__init__()
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = drop_rates(config.drop_path, config.depth)
         self.transformer_blocks = nn.ModuleList(Block(width, config.heads, r) for r in rates)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from seg_perception import outputs
 from seg_perception.errors import ManifestError, ModelError, ProviderError
 from seg_perception.manifest import Manifest
 from seg_perception.runtimes import agreement
@@ -40,8 +42,15 @@ ADVICE = {
 class OnnxRuntime:
     """A session with its manifest; refuses a file whose manifest and network disagree."""
 
-    def __init__(self, path: Path, *, provider: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, provider: str = "cpu", threads: int = 1, precision: str = "fp32"
+    ) -> None:
         """Load `path`; ModelError, ManifestError and ProviderError tell the next step."""
+        if precision != "fp32":
+            raise ProviderError(
+                f"precision {precision!r} is for .pt models; {path} runs in the precision that it "
+                "was exported in: leave precision at fp32"
+            )
         if provider not in PROVIDERS:
             raise ProviderError(f"unknown provider {provider!r}; use {', '.join(PROVIDERS)}")
         if PROVIDERS[provider] not in ort.get_available_providers():
@@ -80,9 +89,30 @@ class OnnxRuntime:
             _, self._output = self._agree([self._output._replace(shape=y.shape)])
         return y
 
-    def _agree(self, outputs: list[Port]) -> tuple[Port, Port]:
+    def decode(
+        self,
+        y: NDArray[Any],
+        inside: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        with_confidence: bool,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Turn an output of `run` into labels and confidence of `size`; see outputs.decode."""
+        return outputs.decode(y, self.manifest, inside, size, with_confidence=with_confidence)
+
+    def scores(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Return class scores (K,h,w); the file takes pictures of one size alone."""
+        wanted = self.manifest.input.shape
+        if x.shape != wanted:
+            raise ModelError(
+                f"this picture needs an input of {x.shape}, and {self._path} takes {wanted} alone: "
+                "import the checkpoint as .pt, which takes any size, or as .onnx of that --size"
+            )
+        return outputs.class_scores(self.run(x), self.manifest)
+
+    def _agree(self, given: list[Port]) -> tuple[Port, Port]:
         """Return the chosen input and output, or raise ManifestError with every difference."""
-        chosen = agreement.compare(self.manifest, self._inputs, outputs)
+        chosen = agreement.compare(self.manifest, self._inputs, given)
         if chosen.complaints or chosen.input is None or chosen.output is None:
             raise ManifestError(
                 f"{self._path}: {'; '.join(chosen.complaints)}. Correct the card and import the "
