@@ -36,6 +36,7 @@ CONFIGS = {
     # Published for Cityscapes alone.
     "setr_naive_base": SETRConfig("naive", image_size=768, width=768, depth=12, heads=12),
 }
+# The official PASCAL-Context checkpoints have 60 classes, background among them.
 DATASET_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     (arch, dataset): {"image_size": size}
     for arch in ("setr_naive", "setr_pup", "setr_mla")
