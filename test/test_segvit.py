@@ -212,3 +212,9 @@ def test_grids_that_are_not_square_and_even_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match=f"{size[0]}x{size[1]}.*{remedy}"):
         tiny(torch.zeros(1, 3, *size))
+
+
+def test_a_crop_with_an_odd_grid_cannot_be_configured() -> None:
+    config = replace(segvit.CONFIGS["segvit_vitb"], size=368)
+    with pytest.raises(ModelError, match="368x368.*384x384"):
+        segvit.SegViT(config, 11)

@@ -168,7 +168,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.taps = config.taps
         self.shrink_at = config.shrink_at
-        self.side = config.size // PATCH
+        self.side = patch_grid(config.size, config.size)
         # The first position is the class token's: in the checkpoints, not in the sum.
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, config.width))
         self.patch_embed = PatchEmbed(config.width)
@@ -337,7 +337,7 @@ class TpnAtmHead(Stages):
 
     def __init__(self, config: SegViTConfig, num_classes: int, *, count: int) -> None:
         super().__init__(config, ReadingLayer, count=count)
-        self.q = nn.Embedding((config.size // PATCH) ** 2, config.head_width)
+        self.q = nn.Embedding(patch_grid(config.size, config.size) ** 2, config.head_width)
         self.atm = AtmHead(config, num_classes, count=1, project=False)
 
     def forward(self, taps: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -359,7 +359,6 @@ class SegViT(nn.Module):
     def __init__(self, config: SegViTConfig, num_classes: int) -> None:
         super().__init__()
         self.size = config.size
-        patch_grid(config.size, config.size)
         self.backbone = Backbone(config)
         head = AtmHead if config.shrink_at is None else TpnAtmHead
         self.decode_head = head(config, num_classes, count=len(config.taps))
