@@ -10,11 +10,10 @@ import reference
 import torch
 from torch import nn
 
-from seg_perception.models import hrformer
+from seg_perception.models import create_model, hrformer
 from seg_perception.models.layers import DropPath
 
 DATA = Path(__file__).parent / "data" / "hrformer"
-CLASSES = {"ade20k": 150, "cityscapes": 19}
 HEAVY = [
     "base_ocr_v2_ade20k",
     "base_ocr_v2_cityscapes",
@@ -32,7 +31,7 @@ VARIANTS = [
 
 def build(variant: str) -> nn.Module:
     arch, dataset = f"hrformer_{variant}".rsplit("_", 1)
-    return hrformer.HRFormer(hrformer.CONFIGS[arch], CLASSES[dataset]).eval()
+    return create_model(arch, dataset=dataset).eval()
 
 
 def shapes(model: nn.Module) -> dict[str, list[int]]:
@@ -41,7 +40,7 @@ def shapes(model: nn.Module) -> dict[str, list[int]]:
 
 @pytest.fixture
 def tiny() -> nn.Module:
-    """Return a network of four classes with narrow branches and the official widths elsewhere."""
+    """Return a network of four classes with narrow branches, the rest as in HRFormer-S."""
     torch.manual_seed(0)
     config = replace(hrformer.CONFIGS["hrformer_small_ocr_v3"], width=8)
     return hrformer.HRFormer(config, 4).eval()
