@@ -31,6 +31,7 @@ setup(
             "py.typed",
             "fastdds.xml",
             "cards/*.yaml",
+            "catalogue.yaml",
             "clip/README.md",
             "clip/bag/*",
             "clip/truth/*",

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo, extra="ros,evaluate")
 
     models = commands.add_parser("models", help="list architectures; show or find a model file")
-    models.add_argument("--json", action="store_true", help="machine-readable list")
+    form = models.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="machine-readable list")
+    form.add_argument("--markdown", action="store_true", help="the list as docs/models.md has it")
     models.set_defaults(command=_models, extra="")
     actions = models.add_subparsers(metavar="ACTION")
     show = actions.add_parser("show", help="print what a model file says of itself")
@@ -55,11 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("name")
     path.set_defaults(command=_models_path)
 
-    take = commands.add_parser("import", help="make any ONNX network a self-describing model")
-    take.add_argument("file", type=Path, help="ONNX file")
-    take.add_argument("--manifest", type=Path, required=True, help="YAML card of the network")
-    take.add_argument("-o", "--out", type=Path, required=True, help="model file to write")
-    take.set_defaults(command=_import, extra="export")
+    take = commands.add_parser("import", help="make a checkpoint or ONNX network a model file")
+    take.add_argument("file", type=Path, help="official checkpoint, or any ONNX file")
+    kind = take.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--manifest", type=Path, help="YAML card of an ONNX network")
+    kind.add_argument("--arch", help="architecture of a checkpoint (seg-perception models)")
+    take.add_argument("--dataset", help="data set of a checkpoint")
+    take.add_argument("--size", type=_size, metavar="HxW", help="input size (default: official)")
+    take.add_argument("-o", "--out", type=Path, required=True, help="OUT.onnx or OUT.pt")
+    take.set_defaults(command=_import, extra="export,train")
+
+    verify = commands.add_parser("verify", help="check a model file, and against its checkpoint")
+    verify.add_argument("model")
+    verify.add_argument("--against", type=Path, metavar="CKPT", help="official checkpoint")
+    verify.set_defaults(command=_verify, extra="evaluate,export,train")
+
+    export = commands.add_parser("export", help="write a .pt model file as ONNX")
+    export.add_argument("model", type=Path, help="MODEL.pt")
+    export.add_argument("--size", type=_size, metavar="HxW", help="input size (default: its own)")
+    export.add_argument("-o", "--out", type=Path, required=True, help="OUT.onnx")
+    export.set_defaults(command=_export, extra="export,train")
 
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
@@ -81,6 +99,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Return (height, width), or the error that argparse shows."""
+    height, separator, width = text.partition("x")
+    if not separator or not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, as in 480x640")
+    return int(height), int(width)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from seg_perception.demo import run_demo
 
@@ -89,27 +115,31 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from seg_perception.catalogue import ENTRIES
+    from seg_perception.catalogue import ENTRIES, markdown
 
-    rows = [entry._asdict() for entry in ENTRIES]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([asdict(entry) for entry in ENTRIES], indent=2))
         return 0
-    print(f"{'arch':<18}{'dataset':<12}{'parameters':>12}{'GMACs':>8}  at size")
+    if options.markdown:
+        print(markdown(), end="")
+        return 0
+    print(f"{'arch':<28}{'dataset':<14}{'parameters':>12}{'GMACs':>10}  {'at size':<10}{'mIoU':>6}")
     for e in ENTRIES:
-        size = "x".join(map(str, e.size))
-        print(f"{e.arch:<18}{e.dataset:<12}{e.parameters:>12,}{e.gmacs:>8.3f}  {size}")
-    print("bundled: default (seg-perception models show default)")
+        size, miou = "x".join(map(str, e.size)), f"{e.miou:.1f}" if e.miou else "-"
+        print(
+            f"{e.arch:<28}{e.dataset:<14}{e.parameters:>12,}{e.gmacs:>10.2f}  {size:<10}{miou:>6}"
+        )
+    print("mIoU: percent, as published. bundled: default (seg-perception models show default)")
     return 0
 
 
 def _models_show(options: argparse.Namespace) -> int:
     import yaml
 
-    from seg_perception.runtimes.onnx import OnnxRuntime
+    from seg_perception import runtimes
 
     path = _resolve(options.file)
-    runtime = OnnxRuntime(path)
+    runtime = runtimes.load(path)
     stated = "matches" if runtime.manifest.sha256 else "is not stated, so it was not checked"
     print(f"# {path.resolve()}\n# sha256 of the weights {stated}")
     print(
@@ -129,14 +159,47 @@ def _models_path(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from seg_perception.checkpoints.foreign import import_onnx
+    if options.manifest:
+        if options.dataset or options.size:
+            return _wrong_usage("--dataset and --size go with --arch; the card says them itself")
+        from seg_perception.checkpoints.foreign import import_onnx
 
-    manifest = import_onnx(options.file, options.manifest, options.out)
+        manifest = import_onnx(options.file, options.manifest, options.out)
+    else:
+        if not options.dataset:
+            return _wrong_usage(f"--arch {options.arch} needs the --dataset it was trained on")
+        from seg_perception.checkpoints.zoo import import_official
+
+        manifest, parity = import_official(
+            options.file, options.out, arch=options.arch, dataset=options.dataset, size=options.size
+        )
+        print(f"differs from the checkpoint by {parity.text()}")
     spec, kind = manifest.input, manifest.output.kind
     print(
         f"{options.out}: {len(manifest.classes)} classes, {kind}, input {spec.dtype} {spec.shape}; "
         f"show it with: seg-perception models show {options.out}"
     )
+    return 0
+
+
+def _wrong_usage(text: str) -> int:
+    print(f"seg-perception: {text}", file=sys.stderr)
+    return 2
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from seg_perception.checkpoints.verify import verify
+
+    verdict = verify(_resolve(options.model), against=options.against)
+    print("\n".join(verdict.lines))
+    return 0 if verdict.is_good else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    from seg_perception.checkpoints.zoo import export_model
+
+    manifest, parity = export_model(options.model, options.out, size=options.size)
+    print(f"{options.out}: input {manifest.input.shape}, differs by {parity.text()}")
     return 0
 
 

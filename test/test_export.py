@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from seg_perception.catalogue import MEAN, STD
 from seg_perception.checkpoints import export
 from seg_perception.checkpoints.export import export_onnx
 from seg_perception.checkpoints.plain import export_plain
@@ -23,12 +24,10 @@ from seg_perception.models.layers import (
 )
 from seg_perception.runtimes.onnx import OnnxRuntime
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-
 
 def manifest(size: tuple[int, int], classes: int = 11) -> Manifest:
     names = tuple(f"class{i}" for i in range(classes))
-    return Manifest(classes=names, input=InputSpec(size=size), output=OutputSpec())
+    return Manifest(classes=names, input=InputSpec(size, mean=MEAN, std=STD), output=OutputSpec())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_the_file_equals_the_network(
     size: tuple[int, int], network: torch.nn.Module, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.onnx"
-    parity = export_onnx(network, manifest(size), path, mean=MEAN, std=STD)
+    _, parity = export_onnx(network, manifest(size), path)
     assert parity.difference <= 1e-5
     assert parity.labels_differ == 0
     runtime = OnnxRuntime(path)
@@ -61,8 +60,8 @@ def test_the_rewritten_graph_equals_the_plain_export(
     size: tuple[int, int], network: torch.nn.Module, tmp_path: Path
 ) -> None:
     plain, rewritten = tmp_path / "plain.onnx", tmp_path / "rewritten.onnx"
-    export_plain(network, manifest(size), plain, mean=MEAN, std=STD)
-    export_onnx(network, manifest(size), rewritten, mean=MEAN, std=STD)
+    export_plain(network, manifest(size), plain)
+    export_onnx(network, manifest(size), rewritten)
     picture = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
     x = (picture[..., ::-1] - np.float32(MEAN)) / np.float32(STD)
     expected = OnnxRuntime(plain).run(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
@@ -81,7 +80,7 @@ def test_a_file_that_differs_is_not_written(
     path = tmp_path / "m.onnx"
     path.write_text("the file before")
     with pytest.raises(ModelError, match="nothing was written"):
-        export_onnx(network, manifest((64, 64)), path, mean=MEAN, std=STD)
+        export_onnx(network, manifest((64, 64)), path)
     assert path.read_text() == "the file before"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -92,7 +91,7 @@ def test_a_network_without_finite_scores_is_not_written(value: float, tmp_path: 
     with torch.no_grad():
         broken.weight[:] = broken.bias[:] = value
     with pytest.raises(ModelError, match=f"of the network is ({value}|nan).*cannot be compared"):
-        export_onnx(broken, manifest((32, 48), 3), tmp_path / "m.onnx", mean=MEAN, std=STD)
+        export_onnx(broken, manifest((32, 48), 3), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +99,7 @@ def test_a_manifest_of_other_classes_is_not_written(
     network: torch.nn.Module, tmp_path: Path
 ) -> None:
     with pytest.raises(Exception, match="classes has 7 names, the network gives 11 channels"):
-        export_onnx(network, manifest((64, 64), 7), tmp_path / "m.onnx", mean=MEAN, std=STD)
+        export_onnx(network, manifest((64, 64), 7), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

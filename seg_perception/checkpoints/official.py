@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from seg_perception.catalogue import ENTRIES
 from seg_perception.errors import CheckpointError
-from seg_perception.models import create_model, family_of
+from seg_perception.models import class_counts, create_model, family_of
 
 WRAPPERS = ("state_dict", "model")
 PREFIX = "module."
@@ -26,22 +26,38 @@ def load_official(path: str | Path, *, arch: str, dataset: str) -> nn.Module:
     class map (N,K,H,W) of a normalised float32 (N,3,H,W). Raises CheckpointError when the file
     cannot be read without running code, or does not fit `arch` key by key.
     """
-    weights = _unwrap(read_weights_only(Path(path)), path)
-    model = create_model(arch, dataset=dataset)
-    wanted = model.state_dict()
-    weights = _used(weights, arch)
-    for key in wanted.keys() - weights.keys():
-        if key.endswith(COMPUTED):
-            weights[key] = wanted[key]
-    if complaint := _misfit(weights, wanted):
+    return load_network(Path(path), arch=arch, dataset=dataset).network
+
+
+class Loaded(NamedTuple):
+    """A network in eval mode and how many classes it tells apart."""
+
+    network: nn.Module
+    classes: int
+
+
+def load_network(path: Path, *, arch: str, dataset: str) -> Loaded:
+    """Do as load_official, and tell the class count: a background may count as a class."""
+    counts = class_counts(arch, dataset)
+    given = _unwrap(read_weights_only(path), path)
+    complaints = []
+    for classes in counts:
+        model = create_model(arch, dataset=dataset, num_classes=classes)
+        wanted = model.state_dict()
+        weights = _used(given, arch)
+        weights.update({k: v for k, v in wanted.items() if k.endswith(COMPUTED)} | weights)
+        complaints.append(_misfit(weights, wanted))
+        if not complaints[-1]:
+            break
+    else:
         raise CheckpointError(
-            f"{path} does not fit {arch} on {dataset}: {complaint}; {_advice(weights)}"
+            f"{path} does not fit {arch} on {dataset}: {complaints[0]}; {_advice(given)}"
         )
     bad = [k for k, w in weights.items() if not torch.isfinite(w).all()]
     if bad:
         raise CheckpointError(f"{path} holds NaN or infinite weights in {bad[:3]}: it is damaged")
     model.load_state_dict(weights, strict=True)
-    return model.eval()
+    return Loaded(model.eval(), classes)
 
 
 def read_weights_only(path: Path) -> Any:
@@ -59,7 +75,7 @@ def read_weights_only(path: Path) -> Any:
             "code. Where you trust its origin, save its state dict alone: torch.save({'state_dict':"
             " torch.load(FILE, map_location='cpu', weights_only=False)['state_dict']}, OUT)"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch meets damage with errors of many types
         raise CheckpointError(
             f"{path} ({path.stat().st_size} bytes) is not a readable torch file, or truncated: "
             f"{str(error).splitlines()[0]}"
@@ -110,16 +126,22 @@ def _misfit(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 def _advice(weights: Mapping[str, Tensor]) -> str:
     """Say which architecture and data set fit a state dict, or fit it best."""
-    best, share = ("", ""), 0.0
-    for entry in ENTRIES:
-        with torch.device("meta"):
-            wanted = create_model(entry.arch, dataset=entry.dataset).state_dict()
-        used = _used(weights, entry.arch)
-        same = sum(k in used and used[k].shape == v.shape for k, v in wanted.items())
-        alike = same / max(1, len(wanted.keys() | used.keys()))
-        if alike > share:
-            best, share = (entry.arch, entry.dataset), alike
-    if share < UNLIKE:
+    archs = dict.fromkeys(entry.arch for entry in ENTRIES)
+    first = {arch: next(e.dataset for e in ENTRIES if e.arch == arch) for arch in archs}
+    arch = max(archs, key=lambda a: _likeness(weights, a, first[a]))
+    if _likeness(weights, arch, first[arch]) < UNLIKE:
         return f"no architecture of this package fits it: {', '.join(list(weights)[:3])} ..."
+    datasets = [e.dataset for e in ENTRIES if e.arch == arch]
+    dataset = max(datasets, key=lambda d: _likeness(weights, arch, d))
+    share = _likeness(weights, arch, dataset)
     how = "fits" if share == 1 else f"fits best ({share:.0%} of all keys)"
-    return f"--arch {best[0]} --dataset {best[1]} {how}"
+    return f"--arch {arch} --dataset {dataset} {how}"
+
+
+def _likeness(weights: Mapping[str, Tensor], arch: str, dataset: str) -> float:
+    """Return the share of keys that a state dict and a variant have in common, shapes included."""
+    with torch.device("meta"):
+        wanted = create_model(arch, dataset=dataset).state_dict()
+    used = _used(weights, arch)
+    same = sum(key in used and used[key].shape == value.shape for key, value in wanted.items())
+    return same / len(wanted.keys() | used.keys())

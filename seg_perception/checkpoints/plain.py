@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_perception.checkpoints.export import OPSET
-from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
+from seg_perception.manifest import METADATA_KEY, Manifest
 from seg_perception.models.layers import Form, written_as
 
 
@@ -23,21 +23,17 @@ def export_plain(
     network: nn.Module,
     manifest: Manifest,
     path: Path,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
 ) -> None:
-    """Write `network` as torch's exporter does: float32 (1,3,H,W) normalised RGB in, logits out.
+    """Write `network` as torch's exporter does: float32 (1,3,H,W) in, logits out.
 
     Nothing is rewritten or folded but BatchNorm, which the exporter folds by itself.
     """
-    spec = InputSpec(size=manifest.input.size, mean=mean, std=std)
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad(), written_as(Form.PLAIN):
         warnings.simplefilter("ignore")  # the tracing exporter says that it is the older one
         torch.onnx.export(
             copy.deepcopy(network).eval(),
-            (torch.zeros(spec.shape),),
+            (torch.zeros(manifest.input.shape),),
             buffer,  # type: ignore[arg-type]  # takes a file object, says the documentation
             input_names=["picture"],
             output_names=["logits"],
@@ -46,7 +42,7 @@ def export_plain(
         )
     graph = onnx.load_from_string(buffer.getvalue())
     entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, replace(manifest, input=spec, sha256="").to_json()
+    entry.key, entry.value = METADATA_KEY, replace(manifest, sha256="").to_json()
     _save(graph, path)
 
 

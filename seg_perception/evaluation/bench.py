@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from seg_perception import messages
 from seg_perception.decoding import decode_scores
 from seg_perception.errors import DataError, SegPerceptionError
-from seg_perception.evaluation.bags import BagReader
+from seg_perception.evaluation.clip import bundled_pictures
 from seg_perception.images import convert
 from seg_perception.launch_arguments import private_environment
 from seg_perception.manifest import Manifest
@@ -90,14 +89,9 @@ def ratio(values: NDArray[np.float64]) -> Ratio:
     return Ratio(round(float(middle), 4), (round(float(low), 4), round(float(high), 4)))
 
 
-def bundled_pictures(size: tuple[int, int]) -> Pictures:
+def resized_pictures(size: tuple[int, int]) -> Pictures:
     """Return pictures of the bundled clip, BGR uint8 at `size` (height, width)."""
-    clip = resources.files("seg_perception") / "clip"
-    with resources.as_file(clip / "bag") as path, BagReader(path) as bag:
-        sent = list(bag.messages(["/camera/image/compressed"]))
-    chosen = sent[:: max(1, len(sent) // PICTURES)][:PICTURES]
-    decoded = [messages.decode(m).image for m in chosen]
-    return [np.asarray(cv2.resize(p, size[::-1]), np.uint8) for p in decoded]
+    return [np.asarray(cv2.resize(p, size[::-1]), np.uint8) for p in bundled_pictures(PICTURES)]
 
 
 def ambiguous_cells(scores: NDArray[np.float32]) -> float:
@@ -125,25 +119,26 @@ def export_both(folder: Path) -> dict[str, Path]:
             "repository; give --model to measure a model file anywhere"
         )
     from seg_perception.cards import load_card
+    from seg_perception.catalogue import MEAN, STD
     from seg_perception.checkpoints import load_official
     from seg_perception.checkpoints.export import export_onnx
     from seg_perception.checkpoints.plain import export_plain
-    from seg_perception.training.release import MEAN, STD
 
     network = load_official(WEIGHTS, arch=ARCH, dataset=DATASET)
+    normalised = {"size": list(SIZE), "mean": list(MEAN), "std": list(STD)}
     manifest = Manifest.from_dict(
-        {**load_card(DATASET), "input": {"size": list(SIZE)}, "output": {"kind": "logits"}}
+        {**load_card(DATASET), "input": normalised, "output": {"kind": "logits"}}
     )
     plain, rewritten = folder / "plain.onnx", folder / "rewritten.onnx"
-    export_plain(network, manifest, plain, mean=MEAN, std=STD)
-    export_onnx(network, manifest, rewritten, mean=MEAN, std=STD)
+    export_plain(network, manifest, plain)
+    export_onnx(network, manifest, rewritten)
     return {"plain": plain, "rewritten": rewritten}
 
 
 def _contenders(model: Path, files: Mapping[str, Path], folder: Path) -> dict[str, Contender]:
     """Return what is timed: each takes the picture of its round."""
     segmenter, bare = Segmenter.load(model), OnnxRuntime(model)
-    pictures = bundled_pictures(bare.manifest.input.size)
+    pictures = resized_pictures(bare.manifest.input.size)
     color = bare.manifest.input.color
     inputs = [segmenter.to_input(convert(p, "bgr8", color)) for p in pictures]
     contenders: dict[str, Contender] = {
@@ -209,7 +204,7 @@ def _label_stages(model: Path, folder: Path, rounds: int) -> dict[str, Any]:
     if output.kind != "logits":
         return {}
     size = spec.size
-    pictures = [convert(p, "bgr8", spec.color) for p in bundled_pictures(size)]
+    pictures = [convert(p, "bgr8", spec.color) for p in resized_pictures(size)]
     own = [runtime.run(segmenter.to_input(p))[0] for p in pictures]
     if output.layout == "NHWC":
         own = [np.ascontiguousarray(planes.transpose(2, 0, 1)) for planes in own]

@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seg_perception.errors import SegPerceptionError
-from seg_perception.evaluation.bench import bundled_pictures
+from seg_perception.evaluation.bench import resized_pictures
 from seg_perception.messages import fill_image
 from seg_perception.nodes.segmentation_node import SegmentationNode
 from seg_perception.runtimes.onnx import OnnxRuntime
@@ -90,7 +90,7 @@ def main() -> None:
     """Alternate the node and the bare run."""
     model, rounds = sys.argv[1], int(sys.argv[2])
     runtime = OnnxRuntime(Path(model))
-    pictures = bundled_pictures(runtime.manifest.input.size)
+    pictures = resized_pictures(runtime.manifest.input.size)
     inputs = [np.zeros(runtime.manifest.input.shape, runtime.manifest.input.dtype)]
     if runtime.manifest.input.layout == "NHWC" and inputs[0].dtype == np.uint8:
         inputs = [picture[None] for picture in pictures]

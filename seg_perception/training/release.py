@@ -6,16 +6,14 @@ from typing import Any
 import torch
 
 from seg_perception.cards import load_card
-from seg_perception.checkpoints.export import Parity, export_onnx
+from seg_perception.catalogue import MEAN, STD
+from seg_perception.checkpoints.export import Exported, export_onnx
 from seg_perception.errors import CheckpointError
 from seg_perception.manifest import Manifest
 from seg_perception.models import create_model
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255: ImageNet's
-STD = (58.395, 57.12, 57.375)
 
-
-def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) -> Parity:
+def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) -> Exported:
     """Export the averaged weights of `checkpoint` for input `size` (height, width).
 
     `card` adds or overrides manifest keys (name, license, metrics ...). Raises CheckpointError
@@ -37,11 +35,11 @@ def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) 
         {
             "name": f"{config['arch']}_{config['dataset']}",
             "architecture": config["arch"],
-            "input": {"size": list(size)},
+            "input": {"size": list(size), "mean": list(MEAN), "std": list(STD)},
             "output": {"kind": "logits"},
             "source": f"trained from scratch for {saved['epoch']} epochs by seg-perception train",
             **load_card(config["dataset"]),
             **card,
         }
     )
-    return export_onnx(network, manifest, out, mean=MEAN, std=STD)
+    return export_onnx(network, manifest, out)

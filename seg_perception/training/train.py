@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from seg_perception.catalogue import MEAN, STD
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.models import create_model
 from seg_perception.training.data import (
@@ -27,7 +28,7 @@ from seg_perception.training.data import (
     load_pictures,
 )
 from seg_perception.training.losses import class_weights, cross_entropy
-from seg_perception.training.release import MEAN, STD, release
+from seg_perception.training.release import release
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""Official checkpoints in, verified self-describing model files out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seg_perception import catalogue
+from seg_perception.cards import load_card
+from seg_perception.checkpoints.export import Exported, compare, export_onnx
+from seg_perception.checkpoints.model_file import read_model, write_model
+from seg_perception.checkpoints.official import load_network
+from seg_perception.errors import ModelError
+from seg_perception.manifest import Manifest
+from seg_perception.runtimes.torch import TorchRuntime
+
+BACKGROUND = {"classes": ["background"], "palette": [[0, 0, 0]]}
+
+
+def import_official(
+    checkpoint: Path, out: Path, *, arch: str, dataset: str, size: tuple[int, int] | None = None
+) -> Exported:
+    """Write an official checkpoint as a model file: .onnx of one input size, .pt for any.
+
+    `size` (height, width) is by default that of the official tests. Raises CheckpointError for a
+    checkpoint that does not fit, ModelError for a file that would differ; nothing is written then.
+    """
+    if out.suffix not in (".onnx", ".pt"):
+        raise ModelError(f"{out} is neither a .onnx nor a .pt file; name the output one of these")
+    network, classes = load_network(checkpoint, arch=arch, dataset=dataset)
+    manifest = describe(arch, dataset, classes=classes, size=size)
+    if out.suffix == ".onnx":
+        return export_onnx(network, manifest, out)
+    parity = compare(network, TorchRuntime(network, manifest), manifest.input, pictures=1)
+    if parity.is_broken():
+        raise ModelError(f"the model would differ from the checkpoint: {parity.text()}")
+    return Exported(write_model(network, manifest, out), parity)
+
+
+def export_model(model: Path, out: Path, *, size: tuple[int, int] | None = None) -> Exported:
+    """Write a .pt model file as ONNX for input `size` (height, width), its own by default."""
+    if model.suffix != ".pt":
+        raise ModelError(f"{model} is no .pt model file; import a checkpoint as .pt first")
+    network, manifest = read_model(model)
+    if size is not None:
+        manifest = replace(manifest, input=replace(manifest.input, size=size))
+    return export_onnx(network, manifest, out)
+
+
+def describe(
+    arch: str, dataset: str, *, classes: int, size: tuple[int, int] | None = None
+) -> Manifest:
+    """Return the manifest of an official network, as it was trained, for input `size`."""
+    prepared = catalogue.preparation(arch, dataset)
+    entry = catalogue.find(arch, dataset)
+    published: dict[str, Any] = {}
+    if entry is not None:
+        published = {"license": entry.license, "source": entry.checkpoint or entry.source}
+        if entry.miou is not None:
+            published["metrics"] = {
+                "published_miou": entry.miou / 100,
+                "published_by": entry.miou_source,
+            }
+    return Manifest.from_dict(
+        {
+            "name": f"{arch}_{dataset}",
+            "architecture": arch,
+            "input": {
+                "size": list(size or prepared.size),
+                "color": prepared.color,
+                "mean": list(prepared.mean),
+                "std": list(prepared.std),
+            },
+            "output": {"kind": "logits", "align_corners": prepared.align_corners},
+            "official": dict(prepared.official),
+            **published,
+            **_card(dataset, classes),
+        }
+    )
+
+
+def _card(dataset: str, classes: int) -> dict[str, Any]:
+    """Return the data set's card; a network with one class more has its background first."""
+    card = load_card(dataset)
+    if len(card["classes"]) + 1 == classes:
+        card = {**card, **{key: first + card[key] for key, first in BACKGROUND.items()}}
+        card["void_ids"] = [0, *(i + 1 for i in card.get("void_ids", []))]
+    return card
