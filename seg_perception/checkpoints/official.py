@@ -143,5 +143,5 @@ def _likeness(weights: Mapping[str, Tensor], arch: str, dataset: str) -> float:
     with torch.device("meta"):
         wanted = create_model(arch, dataset=dataset).state_dict()
     used = _used(weights, arch)
-    same = sum(key in used and used[key].shape == value.shape for key, value in wanted.items())
+    same = len([k for k, v in wanted.items() if k in used and used[k].shape == v.shape])
     return same / len(wanted.keys() | used.keys())
