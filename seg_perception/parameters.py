@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
+from seg_perception.runtimes import PRECISIONS
+
 
 class Change(Enum):
     """When a parameter may be set."""
@@ -69,12 +71,24 @@ class SegmentationParameters:
     )
     provider: str = _parameter(
         "cpu",
-        "where ONNX Runtime runs the network; one that is not active is an error",
+        "where the network runs; one that is not active is an error (tensorrt: .onnx alone)",
         choices=("cpu", "cuda", "tensorrt"),
         change=Change.UNCONFIGURED,
     )
     threads: int = _parameter(
         1, "threads of the network's run", low=1, high=64, change=Change.UNCONFIGURED
+    )
+    precision: str = _parameter(
+        "fp32",
+        "arithmetic of a .pt model; an .onnx model has its own",
+        choices=PRECISIONS,
+        change=Change.UNCONFIGURED,
+    )
+    mode: str = _parameter(
+        "fast",
+        "fast resizes once; official does what the code behind a published score does, slowly",
+        choices=("fast", "official"),
+        change=Change.UNCONFIGURED,
     )
     label_space: str = _parameter(
         "model",

@@ -16,7 +16,7 @@ from seg_perception.errors import SegPerceptionError
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
 
-_Key = tuple[str, str, int, str]
+_Key = tuple[str | int, ...]
 _Loaded = tuple[_Key, Segmenter | SegPerceptionError]
 
 
@@ -26,13 +26,16 @@ def load(parameters: SegmentationParameters) -> Segmenter:
         parameters.model,
         provider=parameters.provider,
         threads=parameters.threads,
+        precision=parameters.precision,
         label_space=parameters.label_space,
+        mode=parameters.mode,
     )
 
 
 def _key(parameters: SegmentationParameters) -> _Key:
     """Return what decides how a model is loaded."""
-    return parameters.model, parameters.provider, parameters.threads, parameters.label_space
+    p = parameters
+    return p.model, p.provider, p.threads, p.precision, p.label_space, p.mode
 
 
 class ModelSwap:
