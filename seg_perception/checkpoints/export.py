@@ -115,7 +115,9 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
         del graph  # gigabytes, for the largest networks
         parity = compare(network, OnnxRuntime(beside), trained)
         if parity.is_broken():
-            raise ModelError(f"the exported file differs from the network: {parity.text()}")
+            raise ModelError(
+                f"the exported file differs from the network: {parity.text()}; nothing was written"
+            )
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -32,7 +32,9 @@ def import_official(
         return export_onnx(network, manifest, out)
     parity = compare(network, TorchRuntime(network, manifest), manifest.input, pictures=1)
     if parity.is_broken():
-        raise ModelError(f"the model would differ from the checkpoint: {parity.text()}")
+        raise ModelError(
+            f"the model would differ from the checkpoint: {parity.text()}; nothing was written"
+        )
     return Exported(write_model(network, manifest, out), parity)
 
 
