@@ -129,7 +129,7 @@ def _models(options: argparse.Namespace) -> int:
         print(
             f"{e.arch:<28}{e.dataset:<14}{e.parameters:>12,}{e.gmacs:>10.2f}  {size:<10}{miou:>6}"
         )
-    print("mIoU: percent, as published. bundled: default (seg-perception models show default)")
+    print("mIoU: percent, as published. bundled: default, tiny (seg-perception models show tiny)")
     return 0
 
 
@@ -152,9 +152,12 @@ def _models_show(options: argparse.Namespace) -> int:
 
 
 def _models_path(options: argparse.Namespace) -> int:
-    if options.name != "default":
-        raise SegPerceptionError(f"no bundled model {options.name!r}; there is: default")
-    print(_resolve("default"))
+    from seg_perception.weights import BUNDLED
+
+    if options.name not in BUNDLED:
+        known = ", ".join(BUNDLED)
+        raise SegPerceptionError(f"no bundled model {options.name!r}; there are: {known}")
+    print(BUNDLED[options.name])
     return 0
 
 

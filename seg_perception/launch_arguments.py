@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 # What a profile changes; everything else keeps the default of parameters.py.
 PROFILES: dict[str, dict[str, Any]] = {
-    "arm": {"threads": 2},
+    "arm": {"model": "tiny", "threads": 2},
     "cpu": {"threads": 2},
     "gpu": {"provider": "cuda"},
 }

@@ -67,7 +67,7 @@ class SegmentationParameters:
 
     model: str = _parameter(
         "default",
-        "model file, or 'default' for the bundled one; a running node swaps between two pictures",
+        "model file, or 'default' or 'tiny', the bundled ones; may be set while the node runs",
     )
     provider: str = _parameter(
         "cpu",

@@ -64,7 +64,7 @@ class Segmenter:
         label_space: str = "model",
         mode: str = "fast",
     ) -> "Segmenter":
-        """Load a model file, .onnx or .pt, or the bundled model by the name `default`.
+        """Load a model file, .onnx or .pt, or a bundled model by its name: `default`, `tiny`.
 
         Raises ModelError, ManifestError or ProviderError; each says what to do.
         """

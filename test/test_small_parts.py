@@ -112,13 +112,15 @@ def test_models_lists_shows_and_finds(capsys: pytest.CaptureFixture[str]) -> Non
     assert "pedestrian" in capsys.readouterr().out
     assert cli.main(["models", "path", "default"]) == 0
     assert capsys.readouterr().out.strip().endswith("default.onnx")
+    assert cli.main(["models", "path", "tiny"]) == 0
+    assert Path(capsys.readouterr().out.strip()).is_file()
 
 
 def test_failures_exit_1_and_wrong_usage_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "show", "/nowhere.onnx"]) == 1
     assert "no model file at /nowhere.onnx" in capsys.readouterr().err
     assert cli.main(["models", "path", "big"]) == 1
-    assert "no bundled model 'big'; there is: default" in capsys.readouterr().err
+    assert "no bundled model 'big'; there are: default, tiny" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         cli.main(["fly"])
     assert stop.value.code == 2

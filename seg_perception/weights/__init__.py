@@ -1,10 +1,12 @@
-"""The bundled model. `default` means it wherever a model is asked for."""
+"""The bundled models. Their names mean them wherever a model is asked for."""
 
 from pathlib import Path
 
-DEFAULT = Path(__file__).parent / "default.onnx"
+_FOLDER = Path(__file__).parent
+DEFAULT = _FOLDER / "default.onnx"
+BUNDLED = {"default": DEFAULT, "tiny": _FOLDER / "tiny.onnx"}
 
 
 def resolve(path_or_name: str | Path) -> Path:
-    """Return the path of a model file, or of the bundled one by the name `default`."""
-    return DEFAULT if str(path_or_name) == "default" else Path(path_or_name)
+    """Return the path of a model file, or of a bundled one by its name."""
+    return BUNDLED.get(str(path_or_name), Path(path_or_name))
