@@ -27,3 +27,7 @@ class ProviderError(SegPerceptionError):
 
 class DataError(SegPerceptionError):
     """A bag, folder or label file that cannot be used."""
+
+
+class GeometryError(SegPerceptionError):
+    """A camera, pose or grid that gives no map."""
