@@ -1,0 +1,1 @@
+"""From label images to what is where on the ground, in metres."""
