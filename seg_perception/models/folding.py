@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from seg_perception.models.layers import class_map
+
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, shape: tuple[int, int, int, int]) -> None:
@@ -26,6 +28,8 @@ def fold_norms(network: nn.Module, shape: tuple[int, int, int, int]) -> None:
         conv, norm = modules[conv_name], modules[norm_name]
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps,
             norm.weight, norm.bias,
@@ -36,8 +40,7 @@ def fold_norms(network: nn.Module, shape: tuple[int, int, int, int]) -> None:
 
 def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
     """Return the name of the norm for each convolution that feeds it and nothing else."""
-    bare = copy.deepcopy(network).to("meta")
-    seen = _Readers()
+    bare, seen = _without_data(network), _Readers()
     made: dict[str, list[int]] = defaultdict(list)  # by convolution: ids of its outputs
     read: dict[int, str] = {}  # by id of an input: the norm
     for name, module in bare.named_modules():
@@ -46,9 +49,8 @@ def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, st
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.register_forward_pre_hook(lambda _, x, n=name: read.update({seen.keep(x[0]): n}))
     with seen:
-        getattr(bare, "scores" if getattr(bare, "is_full_size", False) else "forward")(
-            torch.empty(shape, device="meta")
-        )
+        result = class_map(bare, torch.empty(shape, device="meta"))
+    seen.count.update(id(t) for t in _tensors(result))  # whoever gets it reads it, too
     pairs = {}
     uses = Counter(read.values())
     for conv, outputs in made.items():
@@ -57,6 +59,14 @@ def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, st
         if norm is not None and not norms and uses[norm] == len(outputs):
             pairs[conv] = norm
     return pairs
+
+
+def _without_data(network: nn.Module) -> nn.Module:
+    """Return a copy whose tensors have shapes and no data."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(
+        network, {id(t): nn.Parameter(t.to("meta"), requires_grad=False) for t in tensors}
+    )
 
 
 class _Readers(TorchFunctionMode):

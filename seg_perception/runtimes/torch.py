@@ -4,6 +4,8 @@ The file holds a manifest and a state dict, no code; the network is built from i
 name. Pictures go up as bytes, are normalised on the device, and come back as labels.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from seg_perception import outputs
 from seg_perception.checkpoints.model_file import read_model
 from seg_perception.errors import ModelError, ProviderError
 from seg_perception.manifest import Manifest
+from seg_perception.models.folding import fold_norms
 from seg_perception.models.layers import class_map, simplified
 from seg_perception.runtimes import PRECISIONS
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16,
           "fp16": torch.float16}  # fmt: skip
+SINCE = {"tf32": (8, 0), "bf16": (8, 0)}  # compute capability; older cards would run fp32 instead
 WARM_UPS = 3  # before a CUDA graph is captured: libraries choose their kernels in the first runs
 
 
@@ -37,31 +41,46 @@ class TorchRuntime:
         provider: str = "cpu",
         threads: int = 1,
         precision: str = "fp32",
+        compiled: bool = False,
     ) -> None:
         """Take over `network`, which wants what `manifest.input` says, as float32 (1,3,H,W).
 
-        `threads` counts for the whole process, as torch has it. ProviderError names a device or a
-        precision that is not to be had.
+        `threads` and whether TF32 may be used count for the whole process, as torch has it.
+        `compiled` is for measurements: torch.compile takes minutes and needs a compiler. Raises
+        ProviderError for a device or a precision that is not to be had, ModelError for a network
+        that does not run on it.
         """
         self.provider = provider
-        self._device = _device(provider)
-        self._dtype = _dtype(precision)
+        self._device = device_of(provider)
+        self._dtype = _dtype(precision, self._device)
+        self._tf32 = precision == "tf32"
         torch.set_num_threads(threads)
         given = manifest.input
-        self._mean = torch.tensor(given.mean, device=self._device)
-        self._scale = torch.tensor(given.scale, device=self._device)
-        self._std = torch.tensor(given.std, device=self._device)
         self.manifest = replace(
             manifest,
             input=replace(given, layout="NHWC", dtype="uint8", scale=1.0, mean=(0.0,) * 3,
                           std=(1.0,) * 3),
         )  # fmt: skip
-        self._network = simplified(network).to(self._device, self._dtype)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = simplified(network)
         self._captured: _Captured | None = None
-        if self._device.type == "cuda":
-            example = torch.zeros(self.manifest.input.shape, dtype=torch.uint8, device=self._device)
-            self._captured = _Captured(self._forward, example)
+        with _told(f"the network {manifest.name!r} cannot be set up on {provider}"):
+            fold_norms(self._network, (1, 3, *given.size))
+            self._mean = torch.tensor(given.mean, device=self._device)
+            self._scale = torch.tensor(given.scale, device=self._device)
+            self._std = torch.tensor(given.std, device=self._device)
+            self._network.to(self._device, self._dtype)
+            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._forward: Callable[[Tensor], Tensor] = (
+                torch.compile(self._eager, dynamic=False) if compiled else self._eager
+            )
+            if self._device.type == "cuda":
+                allow_tf32(products=self._tf32, convolutions=self._tf32)
+                with _timed_kernels():
+                    self._captured = _Captured(
+                        self._forward, self.manifest.input.shape, self._device
+                    )
+        if precision == "fp16":
+            self._check_range()
 
     @classmethod
     def load(
@@ -71,26 +90,33 @@ class TorchRuntime:
         network, manifest = read_model(path)
         return cls(network, manifest, provider=provider, threads=threads, precision=precision)
 
-    @torch.inference_mode()
     def run(self, x: NDArray[np.uint8]) -> Tensor:
-        """Return float32 (1,K,h,w) on the device for uint8 (1,H,W,3)."""
-        picture = torch.from_numpy(np.ascontiguousarray(x))
+        """Return float32 (1,K,h,w) on the device for uint8 (1,H,W,3), valid until the next run."""
+        with _told(f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}"):
+            y = self.forward(self.upload(x))
+            if self._device.type == "cuda":
+                # Not the device: that would spoil a capture in a thread that loads another model.
+                torch.cuda.current_stream(self._device).synchronize()
+        return y
+
+    @torch.inference_mode()
+    def upload(self, x: NDArray[np.uint8]) -> Tensor:
+        """Return uint8 (1,H,W,3) on the device, for `forward`; the copy may still be under way."""
+        if self._captured is not None and self._captured.fits(x):
+            return self._captured.upload(x)
+        picture = torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of others
         if self._device.type == "cuda":
             picture = picture.pin_memory()
-        picture = picture.to(self._device, non_blocking=True)
-        try:
-            if self._captured is not None and self._captured.fits(picture):
-                y = self._captured(picture)
-            else:
-                y = self._forward(picture)
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
-        except RuntimeError as error:  # torch has no types of its own for wrong sizes or memory
-            raise ModelError(
-                f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        return y
+        return picture.to(self._device, non_blocking=True)
+
+    @torch.inference_mode()
+    def forward(self, picture: Tensor) -> Tensor:
+        """Return float32 (1,K,h,w) for a picture that `upload` gave, without waiting for it."""
+        if self._captured is not None and picture is self._captured.picture:
+            return self._captured.replay()
+        if self._device.type == "cuda":
+            allow_tf32(products=self._tf32, convolutions=self._tf32)
+        return self._forward(picture)
 
     @torch.inference_mode()
     def decode(
@@ -104,19 +130,29 @@ class TorchRuntime:
             return outputs.decode(
                 y.numpy(), self.manifest, inside, size, with_confidence=with_confidence
             )
-        labels, confidence = decode_on_device(
-            y, self.manifest, inside, size, with_confidence=with_confidence
-        )
-        return labels.cpu().numpy(), None if confidence is None else confidence.cpu().numpy()
+        with _told(f"the scores of {self.manifest.name!r} cannot be brought to {size}"):
+            labels, confidence = decode_on_device(
+                y, self.manifest, inside, size, with_confidence=with_confidence
+            )
+            return labels.cpu().numpy(), None if confidence is None else confidence.cpu().numpy()
 
     def scores(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return class scores (K,h,w) of uint8 (1,H,W,3) of any size that the network takes."""
         return np.asarray(self.run(x)[0].cpu().numpy(), np.float32)
 
-    def _forward(self, picture: Tensor) -> Tensor:
+    def _eager(self, picture: Tensor) -> Tensor:
         x = (self._scale * picture.to(torch.float32) - self._mean) / self._std
         x = x.permute(0, 3, 1, 2).to(self._dtype)  # a view of NHWC bytes is channels-last already
         return class_map(self._network, x).to(torch.float32)
+
+    def _check_range(self) -> None:
+        """Raise ModelError where numbers above 65504, the end of half precision, occur."""
+        noise = np.random.default_rng(0).integers(0, 256, self.manifest.input.shape)
+        if not torch.isfinite(self.run(noise.astype(np.uint8))).all():
+            raise ModelError(
+                f"numbers in the network {self.manifest.name!r} exceed what fp16 can hold: set "
+                "precision to bf16, tf32 or fp32"
+            )
 
 
 def decode_on_device(
@@ -136,35 +172,80 @@ def decode_on_device(
     if not with_confidence:
         return labels.to(torch.uint8), None
     share = best if spec.kind == "probabilities" else (best - scores.logsumexp(0)).exp()
-    return labels.to(torch.uint8), (share.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    sure = share.clamp(0, 1).nan_to_num(0.0)  # what a cast makes of NaN is the device's choice
+    return labels.to(torch.uint8), (sure * 255 + 0.5).to(torch.uint8)
 
 
 class _Captured:
     """A CUDA graph of one input size: the launches of all kernels cost one call."""
 
-    def __init__(self, forward: Any, example: Tensor) -> None:
-        self._picture = example
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.picture = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._host = torch.zeros(shape, dtype=torch.uint8).pin_memory()
+        self._bytes: NDArray[np.uint8] = self._host.numpy()
         with torch.inference_mode():
-            aside: Any = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream(example.device))
+            aside: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UPS):
-                    forward(self._picture)
-            torch.cuda.current_stream(example.device).wait_stream(aside)
+                    forward(self.picture)
+            torch.cuda.current_stream(device).wait_stream(aside)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._y: Tensor = forward(self._picture)
+            # A node that swaps models runs the old one in another thread meanwhile: what that
+            # allocates must not spoil the capture.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._y: Tensor = forward(self.picture)
 
-    def fits(self, picture: Tensor) -> bool:
-        return picture.shape == self._picture.shape
+    def fits(self, x: NDArray[np.uint8]) -> bool:
+        return x.shape == self._bytes.shape
 
-    def __call__(self, picture: Tensor) -> Tensor:
-        self._picture.copy_(picture)
+    def upload(self, x: NDArray[np.uint8]) -> Tensor:
+        """Copy through pinned memory into what the graph reads; `run` waits before the next."""
+        np.copyto(self._bytes, x)
+        self.picture.copy_(self._host, non_blocking=True)
+        return self.picture
+
+    def replay(self) -> Tensor:
+        """Return what the graph writes; the next replay overwrites it."""
         self._graph.replay()
-        return self._y  # overwritten by the next call; its labels are made before that
+        return self._y
 
 
-def _device(provider: str) -> torch.device:
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say what failed where torch does: it has no types of its own for wrong sizes or memory."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(
+            f"{what}: the device's memory is full; free some, choose a smaller picture, or set "
+            "precision to bf16 or fp16"
+        ) from error
+    except RuntimeError as error:
+        raise ModelError(f"{what}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _timed_kernels() -> Iterator[None]:
+    """Let cuDNN time its convolutions and keep the fastest: worth it for sizes that come again."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def allow_tf32(*, products: bool, convolutions: bool) -> None:
+    """Say it either way: torch's own default has TF32 in convolutions and not in products."""
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def device_of(provider: str) -> torch.device:
+    """Return the device that a provider names; ProviderError where there is none."""
     if provider not in ("cpu", "cuda"):
         raise ProviderError(f"provider {provider!r} does not run .pt models; use cpu or cuda")
     if provider == "cuda" and not torch.cuda.is_available():
@@ -175,10 +256,16 @@ def _device(provider: str) -> torch.device:
     return torch.device(provider)
 
 
-def _dtype(precision: str) -> torch.dtype:
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
-        raise ProviderError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    if precision == "tf32":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        raise ProviderError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}; use one")
+    if device.type == "cpu" and precision == "tf32":
+        raise ProviderError("precision 'tf32' is of NVIDIA GPUs alone; on the cpu use fp32 or bf16")
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < SINCE.get(
+        precision, (0, 0)
+    ):
+        raise ProviderError(
+            f"precision {precision!r} is not in {torch.cuda.get_device_name(device)}; use fp32 or "
+            "fp16"
+        )
     return DTYPES[precision]
