@@ -154,8 +154,7 @@ def test_recentring_moves_by_whole_cells_and_keeps_what_stays() -> None:
     assert grid.origin == (-1.0, -0.5)
     assert np.argwhere(grid.evidence).tolist() == [[DRIVABLE, 2, 4]]
     grid.recentre(0, 0)
-    assert np.argwhere(grid.evidence).tolist() == [[DRIVABLE, 3, 5]]
-    assert grid.evidence[DRIVABLE, 3, 5] == 0.5
+    assert grid.evidence.sum() == grid.evidence[DRIVABLE, 3, 5] == 0.5
 
 
 @pytest.mark.parametrize(("x", "y"), [(3.1, 0), (-3, 0), (0, 2), (0, -2), (1e7, -1e7)])
