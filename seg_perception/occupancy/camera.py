@@ -194,7 +194,7 @@ def project(camera: Camera, points: ArrayLike) -> Floats:
     return plane * (camera.fx, camera.fy) + (camera.cx, camera.cy)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def ground_points(camera: Camera, pose: Pose) -> Ground:
     """Meet each pixel's ray with the plane z = 0 of base; `pose` is the optical frame in base.
 
@@ -236,11 +236,18 @@ def back_project(camera: Camera, depth: NDArray[Any]) -> NDArray[np.float32]:
         )
     if depth.dtype not in (np.float32, np.uint16):
         raise GeometryError(f"depth of {depth.dtype}: send float32 in m or uint16 in mm")
-    metres = depth * np.float32(0.001) if depth.dtype == np.uint16 else depth
-    rays = camera.rays()
-    known = (metres > 0) & np.isfinite(metres) & (rays[..., 2] > 0)
-    points = rays * np.where(known, metres, np.float32(np.nan))[..., None]
-    return np.asarray(points + np.array(camera.origin, np.float32), np.float32)
+    points = np.empty((*depth.shape, 3), np.float32)
+    unit = np.float32(0.001 if depth.dtype == np.uint16 else 1)
+    _lift(camera.rays(), depth, unit, np.array(camera.origin, np.float32), points)
+    return points
+
+
+def warm_up() -> None:
+    """Compile what the first picture would wait for."""
+    camera = Camera(1, 1, 1.0, 1.0, 0.0, 0.0)
+    ground_points(camera, Pose.from_rpy(0.0, 0.0, 1.0, 0.0, 1.0, 0.0).compose(OPTICAL))
+    for kind in (np.float32, np.uint16):
+        back_project(camera, np.ones((1, 1), kind))
 
 
 @lru_cache(maxsize=8)
@@ -283,6 +290,18 @@ def _meet(rays: Any, spread: Any, rotation: Any, centre: Any, points: Any, area:
             area[v, u] = t * t * spread[v, u] / down
             found += meets
     return found
+
+
+@compiled
+def _lift(rays: Any, depth: Any, unit: Any, origin: Any, points: Any) -> None:
+    """Write the point at each pixel's depth, in units of `unit` metres."""
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            z = depth[v, u] * unit
+            known = z > 0 and z < np.inf and rays[v, u, 2] > 0
+            for axis in range(3):
+                point = origin[axis] + z * rays[v, u, axis]
+                points[v, u, axis] = point if known else np.nan
 
 
 def _centre(camera: Camera, pose: Pose) -> Floats:

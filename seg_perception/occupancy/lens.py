@@ -221,7 +221,9 @@ def _radial(model: str, coefficients: tuple[float, ...]) -> Radial:
         above, below, widest = (1.0, k1, k2, *rest[:1]), (1.0, *rest[1:]), np.tan(WIDEST_FLAT)
     n, d, s = Polynomial(above), Polynomial(below), Polynomial([0, 1])
     rise = (n + 2 * s * n.deriv()) * d - 2 * s * n * d.deriv()
-    limit = min([widest, *(np.sqrt(root) for p in (rise, d) for root in _positive(p))])
+    # At a zero of the denominator the profile is infinite, and beyond it negative: stay before it.
+    turns = [*np.sqrt(_positive(rise)), *(np.sqrt(_positive(d)) * (1 - 1e-9))]
+    limit = min([widest, *turns])
     # Equal steps of the angle: flat radii grow without bound towards the widest one.
     if model == "equidistant":
         knots = np.linspace(0, limit, KNOTS)
