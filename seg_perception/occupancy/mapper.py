@@ -1,0 +1,211 @@
+"""From label images to per-class occupancy: one orchestrator for the node, bags and the demo."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.errors import GeometryError
+from seg_perception.labels import GROUPS
+from seg_perception.occupancy import camera, grid, sweep
+from seg_perception.occupancy.camera import Camera, Ground, Pose, ground_points, range_limit
+from seg_perception.occupancy.grid import EvidenceGrid
+from seg_perception.occupancy.reduced import Reduced, reduce
+from seg_perception.occupancy.sweep import NONE, Seen, read_sweeps, sweeps_of
+
+NANO = 1e-9
+LETHAL = 100
+COSTS = {
+    "other": 50,
+    "drivable": 0,
+    "sidewalk": 30,
+    "obstacle": LETHAL,
+    "person": LETHAL,
+    "vehicle": LETHAL,
+    "vegetation": 70,
+    "sky": 0,
+}
+
+
+class Planar(NamedTuple):
+    """Where the base is in odom: metres and radians."""
+
+    x: float
+    y: float
+    yaw: float
+
+
+class PoseSource(Protocol):
+    """Where cameras and robot are; GeometryError says why that is not known."""
+
+    def camera(self, name: str, frame: str, stamp: int) -> Pose:
+        """Return the pose that takes points of the optical `frame` into the base frame."""
+        ...
+
+    def robot(self, stamp: int) -> Planar | None:
+        """Return where the base is in odom at `stamp` (ns), None where there is no odometry."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a mapper is told once. Lengths in metres, times in seconds."""
+
+    resolution: float = 0.1
+    width: float = 20.0
+    height: float = 20.0
+    half_life: float = 2.0
+    max_range: float = 20.0
+    max_jump: float = 2.0  # a stamp older than the newest by more is a new beginning
+    min_pixels: int = 3  # things smaller than this along a ray are label noise
+    costs: Mapping[str, int] = field(default_factory=lambda: dict(COSTS))
+
+
+class Look(NamedTuple):
+    """A label image: group ids (H,W) and confidence (H,W) or None, with camera, frame, time."""
+
+    groups: NDArray[np.uint8]
+    confidence: NDArray[np.uint8] | None
+    camera: Camera
+    name: str
+    frame: str
+    stamp: int  # nanoseconds
+
+
+class Result(NamedTuple):
+    """What one look showed. Points are in the base frame, z = 0.
+
+    `contacts` float32 (n,2) with `contact_groups` uint8 (n,): where things touch the ground. `free`
+    float32 (m,2): the far ends of free rays. `reduced` is the set for Nav2's semantic layer.
+    """
+
+    contacts: NDArray[np.float32]
+    contact_groups: NDArray[np.uint8]
+    free: NDArray[np.float32]
+    reduced: Reduced
+
+    def lethal(self, costs: Mapping[str, int]) -> NDArray[np.float32]:
+        """Return the contacts of groups that no robot may touch, float32 (k,2)."""
+        is_lethal = np.array([costs.get(name, 0) >= LETHAL for name in GROUPS])
+        return np.asarray(self.contacts[is_lethal[self.contact_groups]], np.float32)
+
+
+class Mapper:
+    """Keeps the evidence of a rolling window around the robot."""
+
+    def __init__(self, settings: Settings, poses: PoseSource) -> None:
+        """Allocate the grid and compile what the first picture would wait for."""
+        self.settings = settings
+        self.grid = EvidenceGrid(
+            resolution=settings.resolution,
+            width=settings.width,
+            height=settings.height,
+            half_life=settings.half_life,
+        )
+        self.newest: int | None = None  # stamp of the newest look, ns
+        self.restarts = 0  # how often time jumped back
+        self.in_odom = False
+        self._poses = poses
+        for module in (camera, grid, sweep):
+            module.warm_up()
+
+    def update(self, look: Look) -> Result:
+        """Add one look to the map; GeometryError says why it cannot, and nothing changes then."""
+        # 1. Where the camera and the robot were when the picture was taken.
+        camera_pose = self._poses.camera(look.name, look.frame, look.stamp)
+        robot = self._poses.robot(look.stamp)
+        # 2. The ground under every pixel, as far as one row of pixels covers less than a cell.
+        ground = ground_points(look.camera, camera_pose)
+        reachable = self._reachable(look.camera, camera_pose, ground)
+        # 3. What each direction shows: ground, the first thing that stands on it, nothing behind.
+        sweeps = sweeps_of(look.camera, camera_pose)
+        seen = read_sweeps(look.groups, reachable, sweeps, min_pixels=self.settings.min_pixels)
+        # 4. The window follows the robot, and evidence ages to the time of the picture.
+        self._advance(look.stamp, robot)
+        # 5. New evidence: ground by area and confidence, contacts as full looks.
+        place = robot or Planar(0.0, 0.0, 0.0)
+        result = self._collect(look, seen, ground, camera_pose)
+        self._add(look, seen, ground, place, result)
+        return result
+
+    def costs(self) -> NDArray[np.int8]:
+        """Return one grid for a planner, int8 (rows, columns): -1 unknown, 0..100."""
+        return self.grid.cost([self.settings.costs.get(name, 0) for name in GROUPS])
+
+    def age_to(self, stamp: int) -> None:
+        """Let the evidence decay to `stamp` (ns) without a new look."""
+        if self.newest is not None and stamp > self.newest:
+            self.grid.decay((stamp - self.newest) * NANO)
+            self.newest = stamp
+
+    def _reachable(self, camera: Camera, pose: Pose, ground: Ground) -> NDArray[np.bool_]:
+        limit = min(range_limit(camera, pose, self.settings.resolution), self.settings.max_range)
+        offset = ground.points - np.asarray(ground.centre[:2], np.float32)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((offset * offset).sum(2) <= limit * limit, np.bool_)
+
+    def _advance(self, stamp: int, robot: Planar | None) -> None:
+        if self.in_odom != (robot is not None):
+            self.grid.clear()  # evidence of another frame means nothing in this one
+            self.in_odom = robot is not None
+        if self.newest is not None and (self.newest - stamp) * NANO > self.settings.max_jump:
+            self.grid.clear()
+            self.newest = None
+            self.restarts += 1
+        if self.newest is not None and stamp > self.newest:
+            self.grid.decay((stamp - self.newest) * NANO)
+        self.newest = stamp if self.newest is None else max(stamp, self.newest)
+        self.grid.recentre(*(robot[:2] if robot else (0.0, 0.0)))
+
+    def _collect(self, look: Look, seen: Seen, ground: Ground, camera_pose: Pose) -> Result:
+        contacts = seen.contact[seen.contact != NONE]
+        points = ground.points.reshape(-1, 2)
+        return Result(
+            points[contacts],
+            look.groups.reshape(-1)[contacts],
+            points[seen.free[seen.free != NONE]],
+            reduce(look.groups, look.confidence, seen, ground, camera_pose),
+        )
+
+    def _add(self, look: Look, seen: Seen, ground: Ground, place: Planar, result: Result) -> None:
+        contacts = seen.contact[seen.contact != NONE]
+        own = np.arange(look.groups.size, dtype=np.int32).reshape(look.groups.shape)
+        is_ground = seen.foot == own
+        is_ground.reshape(-1)[contacts] = False
+        share = ground.area[is_ground] / np.float32(self.settings.resolution**2)
+        sure = np.ones(len(contacts), np.float32)
+        if look.confidence is not None:
+            share = share * (look.confidence[is_ground] / np.float32(255))
+            sure = look.confidence.reshape(-1)[contacts] / np.float32(255)
+        self.grid.add(ground.points[is_ground], look.groups[is_ground], share, place)
+        self.grid.add_contacts(result.contacts, result.contact_groups, sure, place)
+
+
+def raised(
+    points: NDArray[np.float32], *, low: float, high: float, step: float
+) -> NDArray[np.float32]:
+    """Return (n*k,3): each ground point (n,2) as a column of k points, `low` to `high` metres."""
+    if not (np.isfinite([low, high, step]).all() and 0 <= low <= high and step > 0):
+        raise GeometryError(
+            f"columns from {low} to {high} m in steps of {step} m make no sense; give "
+            "0 <= low <= high and a step above 0"
+        )
+    heights = np.arange(low, high + step / 2, step, dtype=np.float32)
+    column = np.empty((len(points), len(heights), 3), np.float32)
+    column[..., :2] = points[:, None]
+    column[..., 2] = heights
+    return column.reshape(-1, 3)
+
+
+def check_costs(costs: Mapping[str, int] | Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return costs by group, the defaults where none is given; GeometryError names a wrong one."""
+    given = dict(costs)
+    unknown = sorted(set(given) - set(GROUPS))
+    if unknown:
+        raise GeometryError(f"costs name {unknown[0]!r}, which is no group of {', '.join(GROUPS)}")
+    for name, cost in given.items():
+        if not 0 <= cost <= LETHAL:
+            raise GeometryError(f"costs.{name} is {cost}; give 0 (free) to {LETHAL} (lethal)")
+    return {**COSTS, **given}
