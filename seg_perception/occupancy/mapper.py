@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,16 +119,18 @@ class Mapper:
         robot = self._poses.robot(look.stamp)
         # 2. The ground under every pixel, as far as one row of pixels covers less than a cell.
         ground = ground_points(look.camera, camera_pose)
-        reachable = self._reachable(look.camera, camera_pose, ground)
+        trust = trusted(look.camera, camera_pose, self.settings.resolution, self.settings.max_range)
         # 3. What each direction shows: ground, the first thing that stands on it, nothing behind.
         sweeps = sweeps_of(look.camera, camera_pose)
-        seen = read_sweeps(look.groups, reachable, sweeps, min_pixels=self.settings.min_pixels)
+        seen = read_sweeps(
+            look.groups, trust.reachable, sweeps, min_pixels=self.settings.min_pixels
+        )
         # 4. The window follows the robot, and evidence ages to the time of the picture.
         self._advance(look.stamp, robot)
         # 5. New evidence: ground by area and confidence, contacts as full looks.
         place = robot or Planar(0.0, 0.0, 0.0)
         result = self._collect(look, seen, ground, camera_pose)
-        self._add(look, seen, ground, place, result)
+        self._add(look, seen, ground, trust.share, place, result)
         return result
 
     def costs(self) -> NDArray[np.int8]:
@@ -139,12 +142,6 @@ class Mapper:
         if self.newest is not None and stamp > self.newest:
             self.grid.decay((stamp - self.newest) * NANO)
             self.newest = stamp
-
-    def _reachable(self, camera: Camera, pose: Pose, ground: Ground) -> NDArray[np.bool_]:
-        limit = min(range_limit(camera, pose, self.settings.resolution), self.settings.max_range)
-        offset = ground.points - np.asarray(ground.centre[:2], np.float32)
-        with np.errstate(invalid="ignore"):
-            return np.asarray((offset * offset).sum(2) <= limit * limit, np.bool_)
 
     def _advance(self, stamp: int, robot: Planar | None) -> None:
         if self.in_odom != (robot is not None):
@@ -169,18 +166,44 @@ class Mapper:
             reduce(look.groups, look.confidence, seen, ground, camera_pose),
         )
 
-    def _add(self, look: Look, seen: Seen, ground: Ground, place: Planar, result: Result) -> None:
-        contacts = seen.contact[seen.contact != NONE]
-        own = np.arange(look.groups.size, dtype=np.int32).reshape(look.groups.shape)
-        is_ground = seen.foot == own
-        is_ground.reshape(-1)[contacts] = False
-        share = ground.area[is_ground] / np.float32(self.settings.resolution**2)
-        sure = np.ones(len(contacts), np.float32)
+    def _add(
+        self,
+        look: Look,
+        seen: Seen,
+        ground: Ground,
+        share: NDArray[np.float32],
+        place: Planar,
+        result: Result,
+    ) -> None:
+        sure = np.ones(len(result.contacts), np.float32)
         if look.confidence is not None:
-            share = share * (look.confidence[is_ground] / np.float32(255))
-            sure = look.confidence.reshape(-1)[contacts] / np.float32(255)
-        self.grid.add(ground.points[is_ground], look.groups[is_ground], share, place)
+            share = share * (look.confidence * np.float32(1 / 255))
+            contacts = seen.contact[seen.contact != NONE]
+            sure = look.confidence.reshape(-1)[contacts] * np.float32(1 / 255)
+        self.grid.add(ground.points, seen.ground, share, place)
         self.grid.add_contacts(result.contacts, result.contact_groups, sure, place)
+
+
+class Trust(NamedTuple):
+    """How much the pixels of a camera tell of the ground, (H,W).
+
+    `reachable`: their ground point lies within the range that is trusted. `share` float32: the
+    part of a cell's area that they cover.
+    """
+
+    reachable: NDArray[np.bool_]
+    share: NDArray[np.float32]
+
+
+@lru_cache(maxsize=8)
+def trusted(camera: Camera, pose: Pose, resolution: float, max_range: float) -> Trust:
+    """Return what holds for every picture of a camera that does not move on its robot."""
+    ground = ground_points(camera, pose)
+    limit = min(range_limit(camera, pose, resolution), max_range)
+    offset = ground.points - np.asarray(ground.centre[:2], np.float32)
+    with np.errstate(invalid="ignore"):
+        reachable = np.asarray((offset * offset).sum(2) <= limit * limit, np.bool_)
+    return Trust(reachable, ground.area / np.float32(resolution**2))
 
 
 def raised(

@@ -55,12 +55,11 @@ def reduce(
     _choose(groups, seen.foot, importance, step, chosen)
     rows, cols = chosen[..., 0], chosen[..., 1]
     feet = seen.foot[rows, cols]
-    base = np.full((*size, 3), np.nan)
     known = feet != NONE
-    base[known, :2] = ground.points.reshape(-1, 2)[feet[known]]
-    base[known, 2] = 0.0
-    points = camera_pose.inverse().apply(base).astype(np.float32)
-    points[~np.isfinite(points).all(axis=2)] = np.nan
+    base = np.zeros((int(known.sum()), 3))
+    base[:, :2] = ground.points.reshape(-1, 2)[feet[known]]
+    points = np.full((*size, 3), np.nan, np.float32)
+    points[known] = camera_pose.inverse().apply(base)
     sure = np.full(size, UNKNOWN, np.uint8) if confidence is None else confidence[rows, cols]
     return Reduced(np.ascontiguousarray(groups[rows, cols]), np.ascontiguousarray(sure), points)
 

@@ -33,13 +33,15 @@ class Sweeps(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the sweeps of a picture (H,W) show, as flat indices of pixels, -1 where nothing is.
+    """What the sweeps of a picture (H,W) show; pixels are flat indices, -1 where there is none.
 
-    `foot` int32 (H,W): the pixel whose ground point belongs to each: its own for ground and
-    contacts, its contact's for the rest of a thing. `contact` int32 (sweeps,): where a sweep is
-    closed. `free` int32 (sweeps,): the farthest ground that is seen without a gap.
+    `ground` uint8 (H,W): the group of ground that is seen, 255 elsewhere. `foot` int32 (H,W): the
+    pixel whose ground point belongs to each: its own for ground and contacts, its contact's for the
+    rest of a thing. `contact` int32 (sweeps,): where a sweep is closed. `free` int32 (sweeps,): the
+    farthest ground that is seen without a gap.
     """
 
+    ground: NDArray[np.uint8]
     foot: NDArray[np.int32]
     contact: NDArray[np.int32]
     free: NDArray[np.int32]
@@ -83,6 +85,7 @@ def read_sweeps(
     """
     count = len(sweeps.first) - 1
     seen = Seen(
+        np.full(groups.size, UNKNOWN, np.uint8),
         np.full(groups.size, NONE, np.int32),
         np.full(count, NONE, np.int32),
         np.full(count, NONE, np.int32),
@@ -92,7 +95,8 @@ def read_sweeps(
     flat = np.ascontiguousarray(groups).reshape(-1)
     within = np.ascontiguousarray(reachable).reshape(-1)
     _follow(flat, within, stands, sweeps, min_pixels, seen)
-    return Seen(seen.foot.reshape(groups.shape), seen.contact, seen.free)
+    shape = groups.shape
+    return Seen(seen.ground.reshape(shape), seen.foot.reshape(shape), seen.contact, seen.free)
 
 
 @compiled
@@ -100,7 +104,7 @@ def _follow(
     groups: Any, reachable: Any, stands: Any, sweeps: Any, min_pixels: int, seen: Any
 ) -> None:
     order, first = sweeps
-    foot, contacts, frees = seen
+    ground, foot, contacts, frees = seen
     for sweep in range(first.size - 1):
         at, end = first[sweep], first[sweep + 1]
         gap, is_free = 0, True
@@ -123,6 +127,7 @@ def _follow(
             if group in (UNKNOWN, SKY) or not reachable[pixel]:
                 gap += 1
             else:
+                ground[pixel] = group
                 foot[pixel] = pixel
                 is_free = is_free and (gap < min_pixels or frees[sweep] < 0)
                 if is_free:
