@@ -2,26 +2,26 @@
 
 import threading
 from collections import OrderedDict
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from seg_perception.messages import stamp_ns
 
 KEPT_CONFIDENCES = 4  # that may come before their mask
 KEPT_FRAMES = 8  # whose CameraInfo is remembered
 
-Tag = TypeVar("Tag")
+Key = TypeVar("Key")
 
 
-class Match(NamedTuple, Generic[Tag]):
+class Match(NamedTuple):
     """Messages of one picture. `tag` is what came along with the mask."""
 
     mask: Any
     confidence: Any | None
     info: Any | None
-    tag: Tag
+    tag: Any
 
 
-class Pairing(Generic[Tag]):
+class Pairing:
     """Match the messages of one camera; methods may be called from several threads.
 
     A mask waits for the confidence of its stamp while somebody publishes confidence, and until the
@@ -35,8 +35,8 @@ class Pairing(Generic[Tag]):
         self._expects_confidence = False
         self._infos: OrderedDict[str, Any] = OrderedDict()
         self._confidences: OrderedDict[int, Any] = OrderedDict()
-        self._mask: tuple[Any, Tag] | None = None
-        self._ready: tuple[Any, Any | None, Tag] | None = None
+        self._mask: tuple[Any, Any] | None = None
+        self._ready: tuple[Any, Any | None, Any] | None = None
 
     def expect_confidence(self, expected: bool) -> None:
         """Say whether somebody publishes confidence."""
@@ -59,7 +59,7 @@ class Pairing(Generic[Tag]):
             else:
                 _keep(self._confidences, stamp, confidence, KEPT_CONFIDENCES)
 
-    def on_mask(self, mask: Any, tag: Tag) -> None:
+    def on_mask(self, mask: Any, tag: Any) -> None:
         """Take a mask; the one before it waits no longer."""
         with self._lock:
             if self._mask is not None:
@@ -69,7 +69,7 @@ class Pairing(Generic[Tag]):
             if confidence is not None or not self._expects_confidence:
                 self._release(confidence)
 
-    def take(self) -> Match[Tag] | None:
+    def take(self) -> Match | None:
         """Return the newest match that nobody took, if there is one."""
         with self._lock:
             ready, self._ready = self._ready, None
@@ -93,9 +93,6 @@ class Pairing(Generic[Tag]):
         if self._mask is not None:
             mask, tag = self._mask
             self._ready, self._mask = (mask, confidence, tag), None
-
-
-Key = TypeVar("Key")
 
 
 def _keep(kept: "OrderedDict[Key, Any]", key: Key, value: Any, count: int) -> None:
