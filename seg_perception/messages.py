@@ -1,4 +1,4 @@
-"""Image messages to arrays and back; duck-typed, so rclpy's and rosbags' messages both work.
+"""Messages from arrays and arrays from images; duck-typed, rclpy's and rosbags' both work.
 
 Needs no ROS to import. What is wrong with a message is an ImageError that names it.
 """
@@ -15,6 +15,7 @@ from seg_perception.errors import ImageError
 from seg_perception.images import encoding_of
 
 MAX_PIXELS = 50_000_000  # larger claims are refused before anything is allocated
+FLOAT32 = 7  # of sensor_msgs/PointField
 COMPRESSED_FORMATS = ("jpeg", "jpg", "png")
 
 
@@ -62,24 +63,72 @@ def to_array(message: Any) -> NDArray[np.uint8]:
 def fill_image(message: Any, image: NDArray[Any], encoding: str, header: Any) -> Any:
     """Put a C-contiguous array (H,W[,C]) into an Image message with step == width; return it.
 
-    The header is passed on unchanged. An array.array is the only data type that rclpy takes
-    without walking over every byte in Python.
+    The header is passed on unchanged.
     """
     image = np.ascontiguousarray(image)
-    data = array.array("B")
-    data.frombytes(image.data.cast("B"))
     message.header = header
     message.height, message.width = image.shape[:2]
     message.encoding = encoding
     message.is_bigendian = 0
     message.step = image.strides[0]
-    message.data = data
+    message.data = _array("B", image)
+    return message
+
+
+def fill_cloud(message: Any, points: NDArray[np.float32], header: Any, *, field: Any) -> Any:
+    """Put float32 points, (N,3) or organised (H,W,3) x, y, z, into a PointCloud2; return it.
+
+    `field` makes a PointField of keyword arguments. NaN in all three means that nothing is known
+    of a point; the cloud is dense where none is.
+    """
+    points = np.ascontiguousarray(points, np.float32)
+    message.header = header
+    message.height, message.width = points.shape[:2] if points.ndim == 3 else (1, len(points))
+    message.fields = [
+        field(name=name, offset=4 * i, datatype=FLOAT32, count=1) for i, name in enumerate("xyz")
+    ]
+    message.is_bigendian = False
+    message.point_step = 12
+    message.row_step = 12 * message.width
+    message.data = _array("B", points)
+    message.is_dense = not bool(np.isnan(points).any())
+    return message
+
+
+def fill_grid(
+    message: Any,
+    cells: NDArray[np.int8],
+    resolution: float,
+    origin: tuple[float, float],
+    header: Any,
+) -> Any:
+    """Put cells int8 (rows, columns), row = y, into an OccupancyGrid; return it.
+
+    `origin` x, y, in metres, is the lower left corner of cell (0, 0) in the header's frame.
+    """
+    message.header = header
+    info = message.info
+    info.map_load_time = header.stamp
+    info.resolution = float(resolution)
+    info.height, info.width = cells.shape
+    info.origin.position.x, info.origin.position.y = (float(n) for n in origin)
+    info.origin.orientation.w = 1.0
+    message.data = _array("b", np.ascontiguousarray(cells, np.int8))
     return message
 
 
 def stamp_ns(header: Any) -> int:
     """Return a header's stamp in nanoseconds since the epoch of its clock."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def _array(typecode: str, values: NDArray[Any]) -> "array.array[int]":
+    """Return the bytes of a C-contiguous array as the one type of data that rclpy takes without
+    walking over every byte in Python."""
+    data = array.array(typecode)
+    if values.size:  # a view of nothing cannot be cast
+        data.frombytes(values.data.cast("B"))
+    return data
 
 
 def _decompress(message: Any) -> NDArray[np.uint8]:
