@@ -14,42 +14,45 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from seg_perception.parameters import Change, Spec, specs
+from seg_perception.parameters import Change, Spec, name_of, specs
 
 Parameters = TypeVar("Parameters")
 
 
-def declare(node: Node, parameters: type) -> dict[str, str]:
+def declare(node: Node, parameters: type, *, prefix: str = "") -> dict[str, str]:
     """Declare every parameter; return what is wrong with values given at start, by name.
 
-    A wrong value leaves its default behind and the node alive, so that diagnostics can tell.
+    `prefix` stands before every name. A wrong value leaves its default behind and the node alive,
+    so that diagnostics can tell.
     """
     complaints: dict[str, str] = {}
     for entry in fields(parameters):
         spec: Spec = entry.metadata["spec"]
+        name = prefix + name_of(entry)
         descriptor = _descriptor(spec, entry.default)
         try:
-            value = _declare(node, entry.name, entry.default, descriptor)
-            complaint = spec.complaint(entry.name, value)
+            value = _declare(node, name, entry.default, descriptor)
+            complaint = spec.complaint(name, value)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            complaint = f"parameter {entry.name}: {error}"
-            _declare(node, entry.name, entry.default, descriptor, ignore_override=True)
+            complaint = f"parameter {name}: {error}"
+            _declare(node, name, entry.default, descriptor, ignore_override=True)
         if complaint:
-            complaints[entry.name] = complaint
+            complaints[name] = complaint
     return complaints
 
 
-def read(node: Node, parameters: type[Parameters]) -> Parameters:
+def read(node: Node, parameters: type[Parameters], *, prefix: str = "") -> Parameters:
     """Return the current values as one frozen object."""
-    values = {name: node.get_parameter(name).value for name in specs(parameters)}
+    known: Any = parameters  # a dataclass
+    values = {f.name: node.get_parameter(prefix + name_of(f)).value for f in fields(known)}
     return parameters(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def refuse_bad_values(
-    parameters: type, is_configured: Callable[[], bool]
+    parameters: type, is_configured: Callable[[], bool], *, prefix: str = ""
 ) -> Callable[[list[Any]], SetParametersResult]:
     """Return a callback that refuses values out of range, and changes that come too late."""
-    known = specs(parameters)
+    known = {prefix + name: spec for name, spec in specs(parameters).items()}
 
     def check(changes: list[Any]) -> SetParametersResult:
         for change in changes:
