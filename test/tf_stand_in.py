@@ -1,0 +1,108 @@
+"""A stand-in for tf2_ros where it is not installed: the calls that nodes make, and their errors.
+
+Written after tf2_ros/buffer.py, transform_listener.py and tf2_py of ros2/geometry2. It knows one
+step from parent to child, where tf2 knows trees.
+"""
+
+import time
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.time import Time
+
+NO_WAIT = Duration()
+
+
+class TransformException(Exception):
+    """Base of the others, as in tf2_py."""
+
+
+class LookupException(TransformException):
+    """A frame that nobody published."""
+
+
+class ConnectivityException(TransformException):
+    """Frames of two trees."""
+
+
+class ExtrapolationException(TransformException):
+    """A time before or after all that is known."""
+
+
+class InvalidArgumentException(TransformException):
+    """A frame or a transform that cannot be."""
+
+
+class Buffer:
+    """Transforms by (parent, child), each with its times."""
+
+    def __init__(self, cache_time: Duration | None = None, node: Any = None) -> None:
+        self._known: dict[tuple[str, str], dict[int, Any]] = {}
+        self._static: dict[tuple[str, str], Any] = {}
+
+    def set_transform(self, transform: Any, authority: str) -> None:
+        stamp = Time.from_msg(transform.header.stamp).nanoseconds
+        key = transform.header.frame_id, transform.child_frame_id
+        self._known.setdefault(key, {})[stamp] = transform
+
+    def set_transform_static(self, transform: Any, authority: str) -> None:
+        self._static[transform.header.frame_id, transform.child_frame_id] = transform
+
+    def can_transform(
+        self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
+    ) -> bool:
+        try:
+            self._core(target_frame, source_frame, time)
+        except TransformException:
+            return False
+        return True
+
+    def lookup_transform(
+        self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
+    ) -> Any:
+        end = _now() + timeout.nanoseconds / 1e9
+        while _now() < end and not self.can_transform(target_frame, source_frame, time):
+            _sleep(0.02)
+        return self._core(target_frame, source_frame, time)
+
+    def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
+        key = target_frame, source_frame
+        if key in self._static:
+            return Time()
+        if key not in self._known:
+            raise ConnectivityException("not part of the same tree")
+        return Time(nanoseconds=max(self._known[key]))
+
+    def _core(self, target: str, source: str, when: Time) -> Any:
+        frames = {name for key in (*self._known, *self._static) for name in key}
+        for what, frame in (("target", target), ("source", source)):
+            if not frame or frame.startswith("/"):
+                raise InvalidArgumentException(f"frame {frame!r} in tf2 cannot be")
+            if frame not in frames:
+                raise LookupException(
+                    f'"{frame}" passed to lookupTransform argument {what}_frame does not exist. '
+                )
+        if (target, source) in self._static:
+            return self._static[target, source]
+        times = self._known.get((target, source))
+        if times is None:
+            raise ConnectivityException(
+                f"Could not find a connection between '{target}' and '{source}' because they are "
+                "not part of the same tree.Tf has two or more unconnected trees."
+            )
+        if not min(times) <= when.nanoseconds <= max(times):
+            raise ExtrapolationException("Lookup would require extrapolation")
+        return times[min(times, key=lambda stamp: abs(stamp - when.nanoseconds))]
+
+
+class TransformListener:
+    """Hears nothing: tests fill the buffer."""
+
+    def __init__(self, buffer: Buffer, node: Any, *, spin_thread: bool = False) -> None:
+        self.is_listening = True
+
+    def unregister(self) -> None:
+        self.is_listening = False
+
+
+_now, _sleep = time.monotonic, time.sleep
