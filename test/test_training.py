@@ -44,6 +44,13 @@ def test_two_epochs_train_evaluate_and_release(pictures: Path, tmp_path: Path) -
     assert segmenter(np.zeros((30, 40, 3), np.uint8)).labels.shape == (30, 40)
 
 
+@pytest.mark.parametrize("arch", ["afformer_tiny", "segformer_b0"])
+def test_other_light_families_are_trained_alike(arch: str, pictures: Path, tmp_path: Path) -> None:
+    scores = main(config(pictures, tmp_path / "run", epochs=1, arch=arch))
+    assert 0 <= scores["miou@1"] <= 1
+    assert Segmenter.load(tmp_path / "run" / "model.onnx").manifest.architecture == arch
+
+
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,17 +65,25 @@ class Config:
 
 
 class WithAuxiliaryHeads(nn.Module):
-    """Add a 1x1 classifier to each coarse backbone map; training only, never exported."""
+    """Add a 1x1 classifier to the backbone's two coarsest maps; training only, never exported.
 
-    def __init__(self, network: nn.Module, *, width: int, classes: int) -> None:
+    Of the networks that have a `backbone` and a `decode_head`; a lone map gets no head.
+    """
+
+    def __init__(self, network: nn.Module, *, classes: int, size: tuple[int, int]) -> None:
+        """Find the maps' widths with a picture of `size` (height, width)."""
         super().__init__()
         self.network = network
-        self.heads = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in range(2))
+        with torch.no_grad():
+            maps = network.get_submodule("backbone")(torch.zeros(2, 3, *size))
+        coarse = [] if isinstance(maps, Tensor) else maps[1:][-2:]
+        self.heads = nn.ModuleList(nn.Conv2d(int(m.shape[1]), classes, 1) for m in coarse)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         maps = self.network.get_submodule("backbone")(x)
         logits = self.network.get_submodule("decode_head")(maps)
-        return logits, [head(m) for head, m in zip(self.heads, maps[1:], strict=True)]
+        coarse = maps[-len(self.heads) :] if len(self.heads) else []
+        return logits, [head(m) for head, m in zip(self.heads, coarse, strict=True)]
 
 
 def main(config: Config) -> dict[str, float]:
@@ -95,8 +103,7 @@ def main(config: Config) -> dict[str, float]:
     weights = class_weights(train.labels, classes=config.classes, power=config.weight_power)
 
     network = create_model(config.arch, dataset=config.dataset, num_classes=config.classes)
-    width = network.get_submodule("decode_head.conv_seg").in_channels
-    model = WithAuxiliaryHeads(network, width=width, classes=config.classes)  # type: ignore[arg-type]
+    model = WithAuxiliaryHeads(network, classes=config.classes, size=config.crop)
     _initialise(model)
     model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = State(model, train, config)
@@ -264,11 +271,12 @@ def _learning_rate(step: int, total: int, config: Config) -> float:
 
 
 def _initialise(model: nn.Module) -> None:
-    """Draw convolutions by He et al. (2015), fan-in; classifiers (with bias) start near zero."""
+    """Draw convolutions by He et al. (2015), fan-in; classifiers (1x1, biased) start near zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            if module.bias is None:
-                nn.init.kaiming_normal_(module.weight)
-            else:
+            if module.bias is not None and module.kernel_size == (1, 1):
                 nn.init.normal_(module.weight, std=0.01)
+            else:
+                nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
                 nn.init.zeros_(module.bias)
