@@ -66,6 +66,7 @@ setup(
         "console_scripts": [
             f"seg-perception = {NAME}.cli:main",
             f"segmentation_node = {NAME}.nodes.segmentation_node:main",
+            f"occupancy_node = {NAME}.nodes.occupancy_node:main",
         ]
     },
     zip_safe=False,

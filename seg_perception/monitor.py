@@ -104,3 +104,27 @@ class StreamMonitor:
                 values[f"stage.{name}_ms"] = f"{np.median(times):.3f}"
             values["last_error"] = self.last_error
             return values
+
+
+class LookMonitor(StreamMonitor):
+    """Count label images on their way into a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unplaced = 0
+
+    def on_unplaced(self, now: float, reason: str) -> None:
+        """Count a label image whose camera or pose gives no map."""
+        with self._lock:
+            self.unplaced += 1
+            self.last_error, self.last_error_time = reason, now
+
+    def on_stale(self, now: float, reason: str) -> None:
+        """Count a label image that was skipped for its age."""
+        with self._lock:
+            self.too_old += 1
+            self.last_error, self.last_error_time = reason, now
+
+    def values(self, now: float) -> dict[str, str]:
+        """Return everything by name, formatted for a diagnostic."""
+        return {**super().values(now), "unplaced": str(self.unplaced)}
