@@ -39,6 +39,7 @@ class Graph:
         os.environ.update(message_environment(PROFILE))
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._logs = logs
+        self.name = NODE  # of the node that services are called of
         self._processes: list[subprocess.Popen[bytes]] = []
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=self.domain)
@@ -73,9 +74,15 @@ class Graph:
         self._processes.append(process)
         return process
 
-    def start_node(self, remaps: dict[str, str] | None = None, **parameters: object) -> Any:
-        """Start segmentation_node with parameters."""
-        arguments = ["-m", "seg_perception.nodes.segmentation_node", "--ros-args"]
+    def start_node(
+        self,
+        remaps: dict[str, str] | None = None,
+        executable: str = "segmentation_node",
+        **parameters: object,
+    ) -> Any:
+        """Start a node with parameters; services are called of it from now on."""
+        self.name = f"/{executable}"
+        arguments = ["-m", f"seg_perception.nodes.{executable}", "--ros-args"]
         for name, value in {"diagnostics_period": 0.2, **parameters}.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             text = text.replace("'", "")  # of a list of names
@@ -148,18 +155,18 @@ class Graph:
         return future.result()
 
     def state(self) -> str:
-        return self.call(GetState, f"{NODE}/get_state", GetState.Request()).current_state.label
+        return self.call(GetState, f"{self.name}/get_state", GetState.Request()).current_state.label
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request()
         request.transition.id = transition
-        return self.call(ChangeState, f"{NODE}/change_state", request).success
+        return self.call(ChangeState, f"{self.name}/change_state", request).success
 
     def set(self, name: str, value: object) -> Any:
         """Set one parameter; return the result with `successful` and `reason`."""
         request = SetParameters.Request()
         request.parameters = [Parameter(name, value=value).to_parameter_msg()]
-        return self.call(SetParameters, f"{NODE}/set_parameters", request).results[0]
+        return self.call(SetParameters, f"{self.name}/set_parameters", request).results[0]
 
     def wait_for_status(self, text: str) -> Any:
         """Return the first status whose message contains `text`."""
