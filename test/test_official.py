@@ -8,7 +8,9 @@ import reference
 import torch
 
 from seg_perception.checkpoints import load_official
+from seg_perception.checkpoints.official import without_data
 from seg_perception.errors import CheckpointError
+from seg_perception.models import create_model
 
 DATA = Path(__file__).parent / "data" / "topformer"
 
@@ -95,3 +97,65 @@ def test_damaged_and_missing_files_are_named(
         load_official(tmp_path / "cut.pth", arch="topformer_tiny", dataset="ade20k")
     with pytest.raises(CheckpointError, match="holds list, not a state dict"):
         load_official(save(tmp_path / "l.pth", [1]), arch="topformer_tiny", dataset="ade20k")
+
+
+@pytest.mark.parametrize("prefix", ["module.module.", "model.", "module.model."])
+def test_prefixes_come_off_as_long_as_all_keys_share_them(
+    prefix: str, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "c.pth", {prefix + k: v for k, v in weights.items()})
+    load_official(path, arch="topformer_tiny", dataset="ade20k")
+
+
+def test_moving_averages_are_named(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    averages = {"ema_" + k.replace(".", "_"): v for k, v in weights.items()}
+    path = save(tmp_path / "c.pth", {**weights, **averages})
+    with pytest.raises(CheckpointError, match=r"moving averages.*without the keys.*with ema_$"):
+        load_official(path, arch="topformer_tiny", dataset="ade20k")
+
+
+def test_a_wrong_class_count_is_told_as_such(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    other = create_model("topformer_tiny", dataset="ade20k", num_classes=21).state_dict()
+    path = save(tmp_path / "c.pth", other)
+    with pytest.raises(CheckpointError, match="it tells 21 classes apart, ade20k has 150") as told:
+        load_official(path, arch="topformer_tiny", dataset="ade20k")
+    assert "--dataset" not in str(told.value)  # none of them has 21
+    segvit = without_data("segvit_vitb", "ade20k", 171).state_dict()
+    full = {key: torch.zeros(value.shape) for key, value in segvit.items()}
+    with pytest.raises(CheckpointError, match="tells 171 classes apart, ade20k has 150") as told:
+        load_official(save(tmp_path / "s.pth", full), arch="segvit_vitb", dataset="ade20k")
+    assert "--arch segvit_vitb --dataset cocostuff10k fits" in str(told.value)
+
+
+def test_the_refused_variant_is_never_advised(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "c.pth", {**weights, "extra.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="1 are unknown") as told:
+        load_official(path, arch="topformer_tiny", dataset="ade20k")
+    assert "--arch topformer_tiny --dataset ade20k" not in str(told.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_taken(
+    dtype: torch.dtype, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
+    model = load_official(save(tmp_path / "c.pth", given), arch="topformer_tiny", dataset="ade20k")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert all(p.is_contiguous() and p.requires_grad for p in model.parameters())
+
+
+def test_what_a_network_computes_has_values_and_is_its_own(tmp_path: Path) -> None:
+    network = create_model("hrformer_small_ocr_v2", dataset="cityscapes").eval()
+    given = network.state_dict()
+    wrong = {k: v + 5 if k.endswith("position_index") else v for k, v in given.items()}
+    lacking = {k: v for k, v in given.items() if not k.endswith("position_index")}
+    x = reference.picture(32, 32)
+    for weights in (wrong, lacking):
+        path = save(tmp_path / "c.pth", weights)
+        model = load_official(path, arch="hrformer_small_ocr_v2", dataset="cityscapes")
+        with torch.no_grad():
+            assert torch.equal(model(x), network(x))

@@ -1,21 +1,22 @@
 """Read official checkpoints: weights only, unwrapped, every key accounted for, strict."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from seg_perception.catalogue import ENTRIES
+from seg_perception.checkpoints.torch_file import check_finite, check_weights, read_weights_only
 from seg_perception.errors import CheckpointError
-from seg_perception.models import class_counts, create_model, family_of
+from seg_perception.models import DATASET_CLASSES, class_counts, create_model, family_of
 
 WRAPPERS = ("state_dict", "model")
-PREFIX = "module."
+PREFIXES = ("module.", "model.")
+AVERAGES = "ema_"  # how mmcv names moving averages, which stand beside the weights
 COMPUTED = "relative_position_index"  # buffers that the network fills by itself
+MOST_CLASSES = 1000  # a larger number in a shape is a width
 UNLIKE = 0.2  # share of common keys below which no architecture is worth naming
 
 
@@ -40,70 +41,66 @@ def load_network(path: Path, *, arch: str, dataset: str) -> Loaded:
     """Do as load_official, and tell the class count: a background may count as a class."""
     counts = class_counts(arch, dataset)
     given = _unwrap(read_weights_only(path), path)
-    complaints = []
+    weights = _used(given, arch)
     for classes in counts:
-        model = create_model(arch, dataset=dataset, num_classes=classes)
-        wanted = model.state_dict()
-        weights = _used(given, arch)
-        weights.update({k: v for k, v in wanted.items() if k.endswith(COMPUTED)} | weights)
-        complaints.append(_misfit(weights, wanted))
-        if not complaints[-1]:
+        model = without_data(arch, dataset, classes)
+        if not misfit(weights, model.state_dict()):
             break
     else:
         raise CheckpointError(
-            f"{path} does not fit {arch} on {dataset}: {complaints[0]}; {_advice(given)}"
+            f"{path} does not fit {arch} on {dataset}: {_difference(weights, arch, dataset)}; "
+            f"{_advice(given, refused=(arch, dataset))}"
         )
-    bad = [k for k, w in weights.items() if not torch.isfinite(w).all()]
-    if bad:
-        raise CheckpointError(f"{path} holds NaN or infinite weights in {bad[:3]}: it is damaged")
-    model.load_state_dict(weights, strict=True)
+    check_finite(weights, path)
+    take_weights(model, weights)
     return Loaded(model.eval(), classes)
 
 
-def read_weights_only(path: Path) -> Any:
-    """Return what a torch file holds, as long as that is tensors and plain values.
-
-    Nothing in the file is run. CheckpointError says what else it holds, and how to convert it.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; download it first and give its path")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors{_foreign_types(path)}, and loading those could run "
-            "code. Where you trust its origin, save its state dict alone: torch.save({'state_dict':"
-            " torch.load(FILE, map_location='cpu', weights_only=False)['state_dict']}, OUT)"
-        ) from error
-    except Exception as error:  # torch meets damage with errors of many types
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is not a readable torch file, or truncated: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+def without_data(arch: str, dataset: str, classes: int | None = None) -> nn.Module:
+    """Build a network that takes no memory and no time for weights; take_weights gives it some."""
+    with torch.device("meta"):
+        return create_model(arch, dataset=dataset, num_classes=classes)
 
 
-def _foreign_types(path: Path) -> str:
-    """Return the types besides tensors that a checkpoint names, read without loading it."""
-    try:
-        found = get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # the file is odd in another way too; the caller's error tells of it
-        return ""
-    return f" ({', '.join(sorted(found)[:5])}{', ...' if len(found) > 5 else ''})" if found else ""
+def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make the tensors of a state dict that fits those of a network, in the network's types."""
+    wanted = model.state_dict()
+    typed = {
+        key: value.to(wanted[key].dtype).contiguous()
+        for key, value in weights.items()
+        if not key.endswith(COMPUTED)
+    }
+    typed |= {key: value for key, value in wanted.items() if key.endswith(COMPUTED)}
+    model.load_state_dict(typed, strict=True, assign=True)
 
 
-def _unwrap(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+def misfit(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Return what is wrong with a state dict for a network, or nothing."""
+    missing = [k for k in wanted if k not in weights and not k.endswith(COMPUTED)]
+    left = [k for k in weights if k not in wanted]
+    if missing or left:
+        return f"{len(missing)} keys are missing {missing[:3]}, {len(left)} are unknown {left[:3]}"
+    for key, value in wanted.items():
+        if key in weights and value.shape != weights[key].shape:
+            return f"{key} is {tuple(weights[key].shape)}, the network has {tuple(value.shape)}"
+    return ""
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     """Return the plain state dict inside the wrappers that training tools put around it."""
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise CheckpointError(f"{path} holds {type(loaded).__name__}, not a state dict")
-    strangers = [k for k, v in loaded.items() if not isinstance(v, Tensor)]
-    if strangers:
+    weights = check_weights(loaded, path)
+    while shared := [p for p in PREFIXES if all(key.startswith(p) for key in weights)]:
+        weights = {key.removeprefix(shared[0]): value for key, value in weights.items()}
+    averages = [key for key in weights if key.startswith(AVERAGES)]
+    if averages:
         raise CheckpointError(
-            f"{path} holds entries that are no tensors ({strangers[:3]}): is it a state dict?"
+            f"{path} holds {len(averages)} moving averages beside its weights ({averages[0]}, "
+            f"...): save its state dict without the keys that start with {AVERAGES}"
         )
-    return {str(k).removeprefix(PREFIX): v for k, v in loaded.items()}
+    return weights
 
 
 def _used(weights: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
@@ -112,36 +109,38 @@ def _used(weights: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if not key.startswith(ignored)}
 
 
-def _misfit(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """Return what is wrong with a state dict for a network, or nothing."""
-    missing = [k for k in wanted if k not in weights]
-    left = [k for k in weights if k not in wanted]
-    if missing or left:
-        return f"{len(missing)} keys are missing {missing[:3]}, {len(left)} are unknown {left[:3]}"
-    for key, value in wanted.items():
-        if value.shape != weights[key].shape:
-            return f"{key} is {tuple(weights[key].shape)}, the network has {tuple(value.shape)}"
-    return ""
+def _difference(weights: Mapping[str, Tensor], arch: str, dataset: str) -> str:
+    """Say why a state dict does not fit, as plainly as can be."""
+    wanted = without_data(arch, dataset).state_dict()
+    odd = [k for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
+    for size in {n for n in weights[odd[0]].shape if n <= MOST_CLASSES} if odd else ():
+        for count in (size, size - 1):  # one class more is "none of them"
+            if count > 0 and not misfit(weights, without_data(arch, dataset, count).state_dict()):
+                return f"it tells {count} classes apart, {dataset} has {DATASET_CLASSES[dataset]}"
+    return misfit(weights, wanted)
 
 
-def _advice(weights: Mapping[str, Tensor]) -> str:
+def _advice(weights: Mapping[str, Tensor], *, refused: tuple[str, str]) -> str:
     """Say which architecture and data set fit a state dict, or fit it best."""
     archs = dict.fromkeys(entry.arch for entry in ENTRIES)
     first = {arch: next(e.dataset for e in ENTRIES if e.arch == arch) for arch in archs}
     arch = max(archs, key=lambda a: _likeness(weights, a, first[a]))
     if _likeness(weights, arch, first[arch]) < UNLIKE:
         return f"no architecture of this package fits it: {', '.join(list(weights)[:3])} ..."
-    datasets = [e.dataset for e in ENTRIES if e.arch == arch]
-    dataset = max(datasets, key=lambda d: _likeness(weights, arch, d))
+    official = [e.dataset for e in ENTRIES if e.arch == arch]
+    others = [d for d in dict.fromkeys([*official, *DATASET_CLASSES]) if (arch, d) != refused]
+    dataset = max(others, key=lambda d: _likeness(weights, arch, d))
     share = _likeness(weights, arch, dataset)
+    if share < 1 and arch == refused[0]:
+        return f"no other data set of {arch} fits it either: give a checkpoint of one of them"
     how = "fits" if share == 1 else f"fits best ({share:.0%} of all keys)"
     return f"--arch {arch} --dataset {dataset} {how}"
 
 
 def _likeness(weights: Mapping[str, Tensor], arch: str, dataset: str) -> float:
     """Return the share of keys that a state dict and a variant have in common, shapes included."""
-    with torch.device("meta"):
-        wanted = create_model(arch, dataset=dataset).state_dict()
+    wanted = without_data(arch, dataset).state_dict()
     used = _used(weights, arch)
+    used |= {k: v for k, v in wanted.items() if k.endswith(COMPUTED)}
     same = len([k for k, v in wanted.items() if k in used and used[k].shape == v.shape])
     return same / len(wanted.keys() | used.keys())

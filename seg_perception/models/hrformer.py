@@ -112,7 +112,8 @@ class Attention(nn.Module):
 
 def _relative_positions(window: int) -> Tensor:
     """Return (T,T): the row of the bias table for each pair of a window's pixels."""
-    rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    line = torch.arange(window, device="cpu")  # with values where weights have none yet
+    rows, columns = torch.meshgrid(line, line, indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()
     down = rows[:, None] - rows[None] + window - 1
     right = columns[:, None] - columns[None] + window - 1
