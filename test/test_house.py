@@ -33,8 +33,8 @@ def test_every_ros_package_that_is_imported_is_declared() -> None:
 
 
 def test_readme_lists_every_parameter() -> None:
-    from seg_perception.parameters import SegmentationParameters, specs
+    from seg_perception.parameters import OccupancyParameters, SegmentationParameters, specs
 
     readme = (ROOT / "README.md").read_text()
-    for name in specs(SegmentationParameters):
+    for name in specs(SegmentationParameters) | specs(OccupancyParameters):
         assert f"`{name}`" in readme
