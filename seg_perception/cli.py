@@ -13,6 +13,15 @@ from typing import Any
 
 from seg_perception.errors import SegPerceptionError
 
+# Where a camera is on its robot, besides its height.
+MOUNT = {
+    "x": "metres forward of the base",
+    "y": "metres to its left",
+    "roll": "radians around the forward axis",
+    "pitch": "radians, positive looks down",
+    "yaw": "radians, positive looks to the left",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -78,6 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--size", type=_size, metavar="HxW", help="input size (default: its own)")
     export.add_argument("-o", "--out", type=Path, required=True, help="OUT.onnx")
     export.set_defaults(command=_export, extra="export,train")
+
+    mapping = commands.add_parser("map", help="draw the map from above that a bag's pictures give")
+    mapping.add_argument("bag", type=Path)
+    mapping.add_argument("--model", default="default", help="a model file or name")
+    mapping.add_argument("--image-topic", help="pictures, where the bag has several topics")
+    mapping.add_argument("--camera-z", type=float, required=True, help="metres above the ground")
+    for name, text in MOUNT.items():
+        mapping.add_argument(f"--camera-{name}", type=float, default=0.0, help=text)
+    mapping.add_argument("--rectified", action="store_true", help="the pictures are rectified")
+    mapping.add_argument("--resolution", type=float, default=0.1, help="metres a cell")
+    mapping.add_argument("--width", type=float, default=20.0, help="metres along the map")
+    mapping.add_argument("--height", type=float, default=20.0, help="metres across the map")
+    mapping.add_argument("--half-life", type=float, default=2.0, help="seconds")
+    mapping.add_argument("--out", type=Path, required=True, help="folder for map.mp4, map.png")
+    mapping.set_defaults(command=_map, extra="evaluate")
 
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
@@ -203,6 +227,33 @@ def _export(options: argparse.Namespace) -> int:
 
     manifest, parity = export_model(options.model, options.out, size=options.size)
     print(f"{options.out}: input {manifest.input.shape}, differs by {parity.text()}")
+    return 0
+
+
+def _map(options: argparse.Namespace) -> int:
+    from seg_perception.evaluation.mapping import map_bag
+    from seg_perception.occupancy.camera import Pose
+    from seg_perception.occupancy.mapper import Settings
+    from seg_perception.segmenter import Segmenter
+
+    place = [getattr(options, f"camera_{n}") for n in ("x", "y", "z", "roll", "pitch", "yaw")]
+    mapped = map_bag(
+        options.bag,
+        Segmenter.load(options.model),
+        Pose.from_rpy(*place),
+        options.out,
+        settings=Settings(
+            resolution=options.resolution,
+            width=options.width,
+            height=options.height,
+            half_life=options.half_life,
+        ),
+        image_topic=options.image_topic,
+        rectified=options.rectified,
+    )
+    print(f"{options.out / 'map.mp4'}: {mapped.pictures} pictures")
+    for reason, count in mapped.skipped.items():
+        print(f"{count} pictures are not in the map: {reason}", file=sys.stderr)
     return 0
 
 

@@ -25,8 +25,7 @@ def read(message: PointCloud2) -> np.ndarray:
     assert not message.is_bigendian
     assert message.row_step == message.point_step * message.width
     assert len(message.data) == message.row_step * message.height
-    flat = np.frombuffer(message.data, "<f4").reshape(message.height, message.width, 3)
-    return flat
+    return np.frombuffer(message.data, "<f4").reshape(message.height, message.width, 3)
 
 
 def test_an_organised_cloud_keeps_its_rows_and_its_unknown() -> None:

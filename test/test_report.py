@@ -42,7 +42,7 @@ def test_report_html_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     write_html(
         tmp_path / "report.html",
         REPORT,
-        samples=[Sample("0.0 s", picture, picture, picture)],
+        samples=[Sample("0.0 s", picture, picture, picture, picture)],
         timeline=Timeline([0.0, 0.1], [30.0, 31.0], [0.05]),
         confusion=np.ones((4, 4), np.int64),
         space=Manifest.from_dict(card()).label_space(),

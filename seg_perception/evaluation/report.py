@@ -47,12 +47,13 @@ class Report:
 
 
 class Sample(NamedTuple):
-    """A picture for the report: BGR (H,W,3), overlay BGR, truth in class colours BGR."""
+    """Pictures of one moment, BGR (H,W,3): camera, overlay, truth in class colours, map."""
 
     title: str
     picture: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
     truth: NDArray[np.uint8]
+    map: NDArray[np.uint8]
 
 
 class Timeline(NamedTuple):

@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +128,13 @@ def main() -> None:
     try:
         with BagWriter(options.out) as writer:
             recorder = Recorder(options.node, options.picture_topic, writer)
-            # Told to stop, it keeps what came so far.
-            with suppress(KeyboardInterrupt, ExternalShutdownException):
+            try:
                 _run(recorder, options.last_stamp, options.idle)
+            except (KeyboardInterrupt, ExternalShutdownException):
+                pass  # told to stop, it keeps what came so far
+            except Exception:
+                if rclpy.ok():  # after a signal, whatever is under way fails: its context is gone
+                    raise
         beside = options.received.with_suffix(".part")
         beside.write_text(json.dumps(recorder.receipts))
         os.replace(beside, options.received)

@@ -166,14 +166,24 @@ class EvidenceGrid:
         """Return int8 (rows, columns): one grid for a planner; -1 where a cell is unknown.
 
         `costs` holds 0..100 for each of the 8 groups (sky's is never used). A cell costs what the
-        first of person, vehicle, obstacle, vegetation, sidewalk, other, drivable costs that has a
-        share of DECISIVE per cent or more. Where evidence is so mixed that none has, shares add up
-        along that order, and the group that reaches DECISIVE decides.
+        group that decides it costs; see `deciding`.
         """
-        table = _costs(costs)
-        cost = np.empty((self.rows, self.columns), np.int8)
-        tally.choose(self.shares().reshape(COUNT, -1), table, cost.reshape(-1))
-        return cost
+        return self._choose(_costs(costs))
+
+    def deciding(self) -> Shares:
+        """Return int8 (rows, columns): the group that decides each cell, -1 where it is unknown.
+
+        It is the first of person, vehicle, obstacle, vegetation, sidewalk, other, drivable that has
+        a share of DECISIVE per cent or more. Where evidence is so mixed that none has, shares add
+        up along that order, and the group that reaches DECISIVE decides.
+        """
+        return self._choose(np.arange(COUNT, dtype=np.int8))
+
+    def _choose(self, table: NDArray[np.int8]) -> Shares:
+        """Return what `table` (8,) holds for the deciding group of each cell."""
+        chosen = np.empty((self.rows, self.columns), np.int8)
+        tally.choose(self.shares().reshape(COUNT, -1), table, chosen.reshape(-1))
+        return chosen
 
     def _motion(self, transform: tuple[float, float, float]) -> tuple[float, float, float, float]:
         """Return (cos, sin, x, y) that take base, m, into cells from the window's corner."""
