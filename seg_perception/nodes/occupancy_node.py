@@ -313,7 +313,9 @@ class OccupancyNode(LifecycleNode):
         if complaint:
             return DiagnosticStatus.WARN, complaint
         if time.monotonic() - self._restarted < ERROR_SHOWN:
-            return DiagnosticStatus.WARN, "time jumped back: the map began anew"
+            return DiagnosticStatus.WARN, (
+                "time jumped back: the map began anew; does a bag loop, or do clocks differ?"
+            )
         return DiagnosticStatus.OK, "mapping"
 
 
