@@ -108,6 +108,34 @@ def test_confidence_of_the_same_stamp_goes_with_the_mask(
     ros.wait(lambda: (to_array(rig.until(ROAD, found, confidence=sure)) == 180).all())
 
 
+def test_it_maps_what_segmentation_node_says(ros: Graph, make_model: Callable[..., Path]) -> None:
+    answers, sure = grids(ros), ros.collect(Image, f"{NODE}/costmap/confidence")
+    pictures, model, rig = ros.camera(topic="/image"), make_model(), Rig(ros)
+    ros.start_node(model=model)
+    said = ros.collect(Image, f"{graph.NODE}/label_mask")
+    remaps = {n: f"{graph.NODE}/{n}" for n in ("label_mask", "confidence", "camera_info")}
+    ros.start_node(remaps, model=model, **{**PLACED, "label_space": "model"})
+    ros.wait(lambda: ros.node.count_subscribers(f"{graph.NODE}/confidence"))
+    grass = np.zeros((*ROAD.shape, 3), np.uint8)
+    grass[..., 1] = 20  # little enough to be unsure
+
+    def is_mapped() -> bool:
+        stamp = rig.now()
+        rig.publish("/camera_info", rig.info(stamp))
+        ros.spin(0.05)
+        pictures.publish(ros.picture(grass, stamp=stamp))
+        ros.wait(lambda: sure and stamp_ns(sure[-1].header) == stamp, 0.5, must=False)
+        if not sure or stamp_ns(sure[-1].header) != stamp:
+            return False
+        return bool((to_array(sure[-1]) < 255).all())
+
+    ros.wait(is_mapped)
+    ros.wait(lambda: all(a and a[-1].header.stamp == sure[-1].header.stamp
+                         for a in answers.values()))  # fmt: skip
+    assert set(np.unique(best(answers))) == {-1, VEGETATION}
+    assert said[-1].header.stamp == sure[-1].header.stamp
+
+
 def test_nothing_in_the_way_is_an_empty_cloud(ros: Graph, make_model: Callable[..., Path]) -> None:
     obstacles, rig = ros.collect(PointCloud2, f"{NODE}/obstacles"), Rig(ros)
     ros.start_node(model=make_model(), **PLACED)
