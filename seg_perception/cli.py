@@ -163,12 +163,12 @@ def _models_show(options: argparse.Namespace) -> int:
     from seg_perception import runtimes
 
     path = _resolve(options.file)
-    runtime = runtimes.load(path)
-    stated = "matches" if runtime.manifest.sha256 else "is not stated, so it was not checked"
+    manifest = runtimes.read_manifest(path)
+    stated = "matches" if manifest.sha256 else "is not stated, so it was not checked"
     print(f"# {path.resolve()}\n# sha256 of the weights {stated}")
     print(
         yaml.safe_dump(
-            runtime.manifest.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None
+            manifest.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None
         ),
         end="",
     )

@@ -1,6 +1,5 @@
 """Any ONNX network and a card in, a self-describing model file out; nothing of it is guessed."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +8,12 @@ from onnx import ModelProto, save
 from seg_perception.checkpoints import graphs
 from seg_perception.checkpoints.dry_run import dry_run
 from seg_perception.errors import ManifestError, ModelError
+from seg_perception.files import check_output, written_whole
 from seg_perception.manifest import METADATA_KEY, Manifest
+from seg_perception.runtimes import CHECKPOINTS
 from seg_perception.runtimes.agreement import compare
 from seg_perception.runtimes.onnx import OnnxRuntime, open_session
 from seg_perception.runtimes.onnx_file import OnnxFile
-
-CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def import_onnx(network: Path, card: Path, out: Path) -> Manifest:
@@ -24,26 +23,23 @@ def import_onnx(network: Path, card: Path, out: Path) -> Manifest:
     pictures before it is renamed to `out`. Raises ManifestError with every disagreement, ModelError
     for a network that cannot be read or run; then nothing is written.
     """
+    check_output(out, kinds=(".onnx",), sources=(network, card))
     manifest = Manifest.from_card(card)
-    if network.suffix in CHECKPOINTS:
+    if network.suffix in (".pt", *CHECKPOINTS):
         raise ModelError(
             f"{network} holds weights without their network: export it to ONNX where it was "
             "trained, and import that file"
         )
     model = graphs.read_graph(network)
     _simplify(model, manifest, network, card)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(out.name + ".part")
-    try:
-        manifest = _write(model, manifest, beside, network, card)
-        graphs.set_output_shape(model.graph, dry_run(OnnxRuntime(beside)))
-        save(model, str(beside))
-        OnnxRuntime(beside)
-        os.replace(beside, out)
-    except (ManifestError, ModelError) as error:
-        raise type(error)(str(error).replace(str(beside), str(network))) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(out) as beside:
+        try:
+            manifest = _write(model, manifest, beside, network, card)
+            graphs.set_output_shape(model.graph, dry_run(OnnxRuntime(beside)))
+            save(model, str(beside))
+            OnnxRuntime(beside)
+        except (ManifestError, ModelError) as error:
+            raise type(error)(str(error).replace(str(beside), str(network))) from error
     return manifest
 
 

@@ -1,14 +1,18 @@
 """Where a network runs: one Protocol, one module a runtime."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.errors import ModelError, ProviderError
 from seg_perception.manifest import Manifest
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+CHECKPOINTS = (".pth", ".ckpt", ".safetensors")  # weights without a manifest; .pt may have one
 
 
 class Runtime(Protocol):
@@ -35,11 +39,52 @@ class Runtime(Protocol):
 def load(
     path: Path, *, provider: str = "cpu", threads: int = 1, precision: str = "fp32"
 ) -> Runtime:
-    """Open a model file with the runtime of its kind: .pt with torch, others with ONNX Runtime."""
+    """Open a model file with the runtime of its kind: .pt with torch, others with ONNX Runtime.
+
+    Raises ModelError, ManifestError, CheckpointError or ProviderError; each names the next step.
+    """
+    _check_kind(path)
     if path.suffix == ".pt":
-        from seg_perception.runtimes.torch import TorchRuntime
+        with _torch_for(path):
+            from seg_perception.runtimes.torch import TorchRuntime
 
         return TorchRuntime.load(path, provider=provider, threads=threads, precision=precision)
     from seg_perception.runtimes.onnx import OnnxRuntime
 
     return OnnxRuntime(path, provider=provider, threads=threads, precision=precision)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return what a model file says of itself, after a check of its weights; errors as load's."""
+    _check_kind(path)
+    if path.suffix == ".pt":
+        with _torch_for(path):
+            from seg_perception.checkpoints import model_file
+
+        return model_file.read_manifest(path)
+    from seg_perception.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(path).manifest
+
+
+def _check_kind(path: Path) -> None:
+    if path.suffix in CHECKPOINTS:
+        raise ModelError(
+            f"{path} is a checkpoint, not a model file; make one of it with: seg-perception import "
+            f"{path} --arch ARCH --dataset DATASET -o OUT.onnx"
+        )
+
+
+@contextmanager
+def _torch_for(path: Path) -> Iterator[None]:
+    """Say what helps where torch, which a robot need not have, is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ProviderError(
+            f"{path} is run by torch, which is not installed: pip install 'seg_perception[train]',"
+            f" or, where torch is, make it a file that runs without: seg-perception export {path} "
+            "-o OUT.onnx"
+        ) from error
