@@ -44,14 +44,14 @@ class Preparation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     align_corners: bool
-    official: Mapping[str, Any]
+    official: Mapping[str, Any] | None
 
 
 def preparation(arch: str, dataset: str) -> Preparation:
     """Return how pictures are prepared for an architecture trained on a data set.
 
-    A data set that its authors did not use is prepared as their first one. ModelError for an
-    unknown architecture lists the known ones.
+    A data set that its authors did not use is prepared as their first one, and has no official
+    tests. ModelError for an unknown architecture lists the known ones.
     """
     for family in _families().values():
         if any(row["arch"] == arch for row in family["variants"]):
@@ -62,7 +62,7 @@ def preparation(arch: str, dataset: str) -> Preparation:
                 mean=tuple(family.get("mean", MEAN)),
                 std=tuple(family.get("std", STD)),
                 align_corners=family.get("align_corners", False),
-                official=test["official"],
+                official=test["official"] if dataset in family["tests"] else None,
             )
     known = dict.fromkeys(entry.arch for entry in ENTRIES)
     raise ModelError(f"unknown architecture {arch!r}; choose one of {', '.join(known)}")

@@ -2,11 +2,10 @@
 
 import copy
 import io
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seg_perception.errors import ModelError
+from seg_perception.files import written_whole
 from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
+from seg_perception.models.folding import score_shape
 from seg_perception.models.layers import class_map, fastest_form, simplified, written_as
 from seg_perception.runtimes import Runtime
 from seg_perception.runtimes.onnx import OnnxRuntime
@@ -24,6 +25,7 @@ from seg_perception.runtimes.onnx_file import OnnxFile
 OPSET = 17
 TOLERANCE = 1e-5  # largest difference allowed, as a share of the largest |logit| ...
 NOISE = 5.0  # ... or as a multiple of the network's own float32 rounding, where that is larger
+SPREADS = 10.0  # of a full map's class over space: TOLERANCE of them is the goldens' 1e-4
 TIE = 1e-4  # two scores this close are a tie: either label is right
 
 
@@ -31,13 +33,14 @@ class Parity(NamedTuple):
     """How far the file is from the network: logits, as a share of the largest, and labels.
 
     `noise` is how far the network in float32 is from itself in float64, in the same measure; 0
-    where the difference is so small that nobody has to know.
+    where the difference is so small that nobody has to know. `unit` names the score measured by.
     """
 
     difference: float
     noise: float
     labels_differ: int
     labels: int
+    unit: str = "logit"
 
     def is_broken(self) -> bool:
         """Whether that is more than rounding explains."""
@@ -50,7 +53,7 @@ class Parity(NamedTuple):
     def text(self) -> str:
         """Say it in words."""
         return (
-            f"{self.difference:.1e} of the largest logit (allowed {self.limit():.1e}), "
+            f"{self.difference:.1e} of the largest {self.unit} (allowed {self.limit():.1e}), "
             f"{self.labels_differ} of {self.labels} labels"
         )
 
@@ -95,18 +98,18 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
     `manifest.input` tells how its float32 (1,3,H,W) input was normalised in training. The file
     takes uint8 pictures in BGR, carries the manifest with the sha256 of its weights, passes
     onnx.checker and equals the torch network on seeded pictures; only then it is renamed to `path`.
-    Raises ModelError, and leaves nothing behind, when it does not.
+    Raises ModelError or ManifestError, and leaves nothing behind, when it does not.
     """
     trained = manifest.input
     spec = InputSpec(
         size=trained.size, layout="NHWC", color="BGR", dtype="uint8", resize=trained.resize
     )
     network = network.float().cpu().eval()
-    graph = _trace(FromBytes(network, trained), spec)
-    onnx.checker.check_model(graph, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
+    trained.check()
+    score_shape(network, trained.size)
+    with written_whole(path) as beside:
+        graph = _trace(FromBytes(network, trained), spec)
+        onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, str(beside))
         manifest = replace(manifest, input=spec, sha256=OnnxFile(beside).weights_sha256())
         entry = graph.metadata_props.add()
@@ -118,9 +121,6 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
             raise ModelError(
                 f"the exported file differs from the network: {parity.text()}; nothing was written"
             )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return Exported(manifest, parity)
 
 
@@ -134,7 +134,9 @@ def compare(
     """
     height, width = runtime.manifest.input.size
     random = np.random.default_rng(0)
-    difference, noise, differ, total = 0.0, 0.0, 0, 0
+    by_class = bool(getattr(network, "is_full_size", False))
+    away, noise = np.zeros(1), np.zeros(1)
+    differ, total = 0, 0
     for _ in range(pictures):
         coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3))
         smooth = np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
@@ -143,17 +145,40 @@ def compare(
         x = _normalised(picture, runtime.manifest.input.color, trained)
         expected = class_map(network.eval(), x).numpy()
         actual = runtime.scores(picture[None])[None]
-        largest = float(np.abs(expected).max())
-        _check_comparable(largest, float(np.abs(actual).max()))
-        away = float(np.abs(actual - expected).max()) / largest
-        if away > TOLERANCE:  # worth the time and memory of a second network
+        _check_comparable(expected, actual)
+        unit = _unit(expected, by_class=by_class)
+        shares = _largest(actual - expected, by_class=by_class) / unit
+        if shares.max() > TOLERANCE:  # worth the time and memory of a second network
             exact = class_map(copy.deepcopy(network).double(), x.double()).numpy()
-            noise = max(noise, float(np.abs(exact - expected).max()) / largest)
-        difference = max(difference, away)
-        clear = _gap(expected) > TIE * min(1.0, largest)
+            noise = np.maximum(noise, _largest(exact - expected, by_class=by_class) / unit)
+        away = np.maximum(away, shares)
+        largest, allowed = float(np.abs(expected).max()), np.maximum(TOLERANCE, NOISE * noise)
+        clear = _gap(expected) > max(TIE * min(1.0, largest), float((2 * allowed * unit).max()))
         differ += int(((actual.argmax(1) != expected.argmax(1)) & clear).sum())
         total += clear.size
-    return Parity(difference, noise, differ, total)
+    noise = np.broadcast_to(noise, away.shape)
+    worst = int((away - np.maximum(TOLERANCE, NOISE * noise)).argmax())
+    unit_name = "score, or of 10 spreads of a class" if by_class else "logit"
+    return Parity(float(away[worst]), float(noise[worst]), differ, total, unit_name)
+
+
+def _largest(difference: NDArray[Any], *, by_class: bool) -> NDArray[Any]:
+    """Return the largest |difference| of (1,K,h,w): of each class (K,), or of all (1,)."""
+    largest = np.abs(difference).max(axis=(0, 2, 3))
+    return np.asarray(largest if by_class else largest.max(keepdims=True))
+
+
+def _unit(scores: NDArray[np.float32], *, by_class: bool) -> NDArray[Any]:
+    """Return in what differences of scores (1,K,h,w) are measured, (K,) or (1,).
+
+    That is the largest one. Of a full map, whose classes may differ much more from each other than
+    from place to place, it is no more than SPREADS standard deviations of the class over space.
+    """
+    largest = np.abs(scores).max(keepdims=True).reshape(1)
+    if not by_class:
+        return np.asarray(largest)
+    spread = scores.std(axis=(0, 2, 3), dtype=np.float64)
+    return np.asarray(np.clip(SPREADS * spread, np.finfo(np.float32).eps * largest, largest))
 
 
 def _gap(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,11 +197,17 @@ def _normalised(picture: NDArray[np.uint8], color: str, trained: InputSpec) -> T
     return (trained.scale * x - mean) / std
 
 
-def _check_comparable(expected: float, actual: float) -> None:
-    """Raise ModelError when a largest |logit| is NaN, infinite, or 0 throughout the network."""
-    if not (0 < expected < np.inf and actual < np.inf):
+def _check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> None:
+    """Raise ModelError for scores of other shapes, or NaN, infinite, or 0 throughout."""
+    if expected.shape != actual.shape:
         raise ModelError(
-            f"the largest |logit| of the network is {expected}, of the exported file {actual}, so "
+            f"the network gives scores of {expected.shape}, the exported file of {actual.shape}: "
+            "it is of another network"
+        )
+    largest, other = float(np.abs(expected).max()), float(np.abs(actual).max())
+    if not (0 < largest < np.inf and other < np.inf):
+        raise ModelError(
+            f"the largest |logit| of the network is {largest}, of the exported file {other}, so "
             "they cannot be compared: look for NaN in the checkpoint, or train the network again"
         )
 

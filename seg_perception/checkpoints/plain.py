@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_perception.checkpoints.export import OPSET
+from seg_perception.files import written_whole
 from seg_perception.manifest import METADATA_KEY, Manifest
 from seg_perception.models.layers import Form, written_as
 
@@ -90,6 +90,5 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> int:
 
 
 def _save(graph: onnx.ModelProto, path: Path) -> None:
-    beside = path.with_name(path.name + ".part")
-    onnx.save(graph, str(beside))
-    os.replace(beside, path)
+    with written_whole(path) as beside:
+        onnx.save(graph, str(beside))

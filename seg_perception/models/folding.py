@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from seg_perception.errors import ModelError, first_line
 from seg_perception.models.layers import class_map
 
 
@@ -49,7 +50,7 @@ def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, st
         if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.register_forward_pre_hook(lambda _, x, n=name: read.update({seen.keep(x[0]): n}))
     with seen:
-        result = class_map(bare, torch.empty(shape, device="meta"))
+        result = _run(bare, shape)
     seen.count.update(id(t) for t in _tensors(result))  # whoever gets it reads it, too
     pairs = {}
     uses = Counter(read.values())
@@ -59,6 +60,25 @@ def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, st
         if norm is not None and not norms and uses[norm] == len(outputs):
             pairs[conv] = norm
     return pairs
+
+
+@torch.no_grad()
+def score_shape(network: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape (1,K,h,w) of the scores of a picture of `size`; nothing is computed.
+
+    ModelError names a size (height, width) that the network cannot take.
+    """
+    return tuple(_run(_without_data(network), (1, 3, *size)).shape)
+
+
+def _run(bare: nn.Module, shape: tuple[int, int, int, int]) -> Tensor:
+    try:
+        return class_map(bare, torch.empty(shape, device="meta"))
+    except RuntimeError as error:
+        raise ModelError(
+            f"the network cannot take pictures of {shape[2]}x{shape[3]}: {first_line(error)}; "
+            "choose another size, larger or that of its official tests"
+        ) from error
 
 
 def _without_data(network: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seg_perception import outputs
 from seg_perception.checkpoints.model_file import read_model
-from seg_perception.errors import ModelError, ProviderError
+from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
 from seg_perception.models.folding import fold_norms
 from seg_perception.models.layers import class_map, simplified
@@ -97,6 +97,12 @@ class TorchRuntime:
             if self._device.type == "cuda":
                 # Not the device: that would spoil a capture in a thread that loads another model.
                 torch.cuda.current_stream(self._device).synchronize()
+        count = len(self.manifest.classes)
+        if y.shape[1] != count:
+            raise ManifestError(
+                f"classes has {count} names, the network {self.manifest.name!r} gives "
+                f"{y.shape[1]} channels: name every channel in classes, in the network's order"
+            )
         return y
 
     @torch.inference_mode()
@@ -224,7 +230,7 @@ def _told(what: str) -> Iterator[None]:
             "precision to bf16 or fp16"
         ) from error
     except RuntimeError as error:
-        raise ModelError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{what}: {first_line(error)}") from error
 
 
 @contextmanager
