@@ -60,6 +60,8 @@ def test_profiles_and_config_files_name_real_parameters(profile: str) -> None:
     known = {**specs(SegmentationParameters), "use_sim_time": None, "image_transport": None}
     assert set(settings(profile=profile).parameters) <= set(known)
     for path in (ROOT / "config").glob("*.yaml"):
+        if path.name == "nav2_costmap.yaml":  # test_nav2_config.py knows what Nav2 declares
+            continue
         assert set(yaml.safe_load(path.read_text())["/**"]["ros__parameters"]) <= set(known)
 
 
