@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 import yaml
 from nav2 import LETHAL
 
@@ -130,3 +131,21 @@ def test_the_grid_is_no_trinary_map() -> None:
     assert other["trinary_costmap"] is False
     assert other["plugins"][0] == "perceived_ground", "it overwrites what is below it"
     assert "perceived_obstacles" in other["plugins"], "it has no timeout"
+
+
+def test_ros_itself_reads_the_file() -> None:
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(CONFIG)], context=context)
+    try:
+        node = rclpy.create_node(
+            "local_costmap",
+            namespace="local_costmap",
+            context=context,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        layer = "semantic_layer.camera.danger"
+        assert node.get_parameter(f"{layer}.classes").value == ["obstacle", "person", "vehicle"]
+        assert node.get_parameter("perceived_obstacles.clearing.raytrace_min_range").value == 1.3
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
