@@ -17,7 +17,8 @@ from seg_perception.evaluation.birdseye import StillCamera
 from seg_perception.evaluation.clip import bundled_pictures
 from seg_perception.labels import GROUPS
 from seg_perception.occupancy.camera import Camera, Pose, ground_points
-from seg_perception.occupancy.mapper import Look, Mapper, Planar, Settings, trusted
+from seg_perception.occupancy.mapper import Look, Mapper, Planar, Settings
+from seg_perception.occupancy.trust import trusted
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.segmenter import Segmenter
 

@@ -98,6 +98,37 @@ def test_a_box_stands_where_it_touches_the_ground(distance: float, group: int) -
     assert (np.abs(result.contacts[:, 1]) <= 0.7).all()
 
 
+@pytest.mark.parametrize("unit", ["metres", "millimetres"])
+def test_depth_places_what_it_measures(unit: str) -> None:
+    box = Box(4.0, -0.6, 4.8, 0.6, 1.0)
+    poses, camera = Poses(mounted()), pinhole()
+    seen, depth = World((box,)).look(camera, poses.mount, Planar(0, 0, 0))
+    if unit == "millimetres":
+        depth = np.where(np.isfinite(depth), depth * 1000, 0).astype(np.uint16)
+    mapper = Mapper(Settings(max_range=8.0), poses)
+    result = mapper.update(look(seen, camera)._replace(depth=depth))
+    assert np.abs(result.contacts[:, 0] - 4.0).max() < 0.02
+    found, (x, y) = best(mapper), cells(mapper)
+    ground = (found >= 0) & (found != OBSTACLE)
+    assert ground.sum() > 1000
+    assert (ROAD.ground(x, y)[ground] == found[ground]).mean() > 0.95
+    assert (mapper.grid.shares()[:, (x > 4.2) & (x < 4.7) & (np.abs(y) < 0.4)] == -1).all()
+
+
+def test_depth_tells_a_pit_from_ground_and_what_hangs_high_from_a_thing() -> None:
+    poses, camera = Poses(mounted(pitch=0.1)), pinhole()
+    road, depth = ROAD.look(camera, poses.mount, Planar(0, 0, 0))
+    mapper = Mapper(Settings(max_range=8.0), poses)
+    mapper.update(look(road, camera)._replace(depth=depth * np.float32(1.3)))  # it lies deeper
+    assert (mapper.grid.shares() == -1).all()
+    roof = np.full_like(road, SKY)
+    roof[:100] = OBSTACLE  # 3 m above the ground
+    height = -(camera.rays().astype(np.float64) @ poses.mount.rotation.T)[..., 2]
+    above = np.where(height < 0, (1.2 - 3.0) / height, np.inf).astype(np.float32)
+    result = mapper.update(look(roof, camera, 1.1)._replace(depth=above))
+    assert len(result.contacts) == 0
+
+
 def test_free_rays_end_before_things_and_where_trust_ends() -> None:
     box = Box(3.0, -0.6, 3.8, 0.6, 1.0)
     poses, camera = Poses(mounted()), pinhole()

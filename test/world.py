@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from seg_perception.occupancy.camera import OPTICAL, Camera, Pose
 
 from seg_perception.labels import GROUPS, UNKNOWN
+from seg_perception.occupancy.camera import OPTICAL, Camera, Pose
 from seg_perception.occupancy.mapper import Planar
 
 OTHER, DRIVABLE, SIDEWALK, OBSTACLE, PERSON, VEHICLE, VEGETATION, SKY = range(len(GROUPS))
@@ -45,6 +45,10 @@ class World:
 
     def picture(self, camera: Camera, mount: Pose, robot: Planar) -> np.ndarray:
         """Return the group ids uint8 (H,W) that a camera on a robot sees."""
+        return self.look(camera, mount, robot)[0]
+
+    def look(self, camera: Camera, mount: Pose, robot: Planar) -> tuple[np.ndarray, np.ndarray]:
+        """Return group ids uint8 (H,W) and depth float32 (H,W) along the optical z, inf for sky."""
         eye = Pose.from_rpy(robot.x, robot.y, 0.0, 0.0, 0.0, robot.yaw).compose(mount)
         rays = camera.rays().astype(np.float64) @ eye.rotation.T
         start = eye.translation
@@ -60,7 +64,7 @@ class World:
             seen = np.where(distance < nearest, box.group, seen).astype(np.uint8)
             nearest = np.minimum(distance, nearest)
         seen[np.isnan(rays).any(-1)] = UNKNOWN
-        return seen
+        return seen, (nearest * camera.rays()[..., 2]).astype(np.float32)
 
 
 class Poses:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from seg_perception.errors import GeometryError
 from seg_perception.labels import GROUPS
 from seg_perception.occupancy import camera, grid, sweep
-from seg_perception.occupancy.camera import Camera, Ground, Pose, ground_points, range_limit
+from seg_perception.occupancy.camera import Camera, Ground, Pose, ground_points
 from seg_perception.occupancy.grid import EvidenceGrid
 from seg_perception.occupancy.reduced import Reduced, reduce
 from seg_perception.occupancy.sweep import NONE, Seen, read_sweeps, sweeps_of
+from seg_perception.occupancy.trust import Trust, measured, trusted
 
 NANO = 1e-9
 LETHAL = 100
@@ -65,7 +65,10 @@ class Settings:
 
 
 class Look(NamedTuple):
-    """A label image: group ids (H,W) and confidence (H,W) or None, with camera, frame, time."""
+    """A label image: group ids (H,W) and confidence (H,W) or None, with camera, frame, time.
+
+    `depth` (H,W), where there is some, is registered to it: float32 in m or uint16 in mm.
+    """
 
     groups: NDArray[np.uint8]
     confidence: NDArray[np.uint8] | None
@@ -73,6 +76,7 @@ class Look(NamedTuple):
     name: str
     frame: str
     stamp: int  # nanoseconds
+    depth: NDArray[Any] | None = None
 
 
 class Result(NamedTuple):
@@ -117,9 +121,9 @@ class Mapper:
         # 1. Where the camera and the robot were when the picture was taken.
         camera_pose = self._poses.camera(look.name, look.frame, look.stamp)
         robot = self._poses.robot(look.stamp)
-        # 2. The ground under every pixel, as far as one row of pixels covers less than a cell.
-        ground = ground_points(look.camera, camera_pose)
-        trust = trusted(look.camera, camera_pose, self.settings.resolution, self.settings.max_range)
+        # 2. The ground under every pixel: measured, or as far as a row of pixels covers less than a
+        # cell.
+        ground, trust = self._ground(look, camera_pose)
         # 3. What each direction shows: ground, the first thing that stands on it, nothing behind.
         sweeps = sweeps_of(look.camera, camera_pose)
         seen = read_sweeps(
@@ -142,6 +146,15 @@ class Mapper:
         if self.newest is not None and stamp > self.newest:
             self.grid.decay((stamp - self.newest) * NANO)
             self.newest = stamp
+
+    def _ground(self, look: Look, pose: Pose) -> tuple[Ground, Trust]:
+        resolution, max_range = self.settings.resolution, self.settings.max_range
+        if look.depth is not None:
+            return measured(
+                look.groups, look.depth, look.camera, pose,
+                resolution=resolution, max_range=max_range,
+            )  # fmt: skip
+        return ground_points(look.camera, pose), trusted(look.camera, pose, resolution, max_range)
 
     def _advance(self, stamp: int, robot: Planar | None) -> None:
         if self.in_odom != (robot is not None):
@@ -182,28 +195,6 @@ class Mapper:
             sure = look.confidence.reshape(-1)[contacts] * np.float32(1 / 255)
         self.grid.add(ground.points, seen.ground, share, place)
         self.grid.add_contacts(result.contacts, result.contact_groups, sure, place)
-
-
-class Trust(NamedTuple):
-    """How much the pixels of a camera tell of the ground, (H,W).
-
-    `reachable`: their ground point lies within the range that is trusted. `share` float32: the
-    part of a cell's area that they cover.
-    """
-
-    reachable: NDArray[np.bool_]
-    share: NDArray[np.float32]
-
-
-@lru_cache(maxsize=8)
-def trusted(camera: Camera, pose: Pose, resolution: float, max_range: float) -> Trust:
-    """Return what holds for every picture of a camera that does not move on its robot."""
-    ground = ground_points(camera, pose)
-    limit = min(range_limit(camera, pose, resolution), max_range)
-    offset = ground.points - np.asarray(ground.centre[:2], np.float32)
-    with np.errstate(invalid="ignore"):
-        reachable = np.asarray((offset * offset).sum(2) <= limit * limit, np.bool_)
-    return Trust(reachable, ground.area / np.float32(resolution**2))
 
 
 def raised(
