@@ -125,9 +125,18 @@ class OfficialSpec:
 
     def check(self) -> None:
         """Raise ManifestError for values that no picture could be tested with."""
-        if min(self.short, self.long) < 0 or min(self.multiple, self.pad_multiple) < 1:
+        multiples, crop = (self.multiple, self.pad_multiple), self.crop or ()
+        if min(self.short, self.long) < 0 or min(multiples) < 1:
             raise ManifestError(
                 "official short and long must not be negative, multiple and pad_multiple at least 1"
+            )
+        if max(self.short, self.long, *multiples, *crop) > MAX_SIDE:
+            raise ManifestError(
+                f"official short, long, multiple, pad_multiple and crop are up to {MAX_SIDE} pixels"
+            )
+        if len(self.pad_color) != 3 or not all(0 <= part <= 255 for part in self.pad_color):
+            raise ManifestError(
+                f"official pad_color {list(self.pad_color)} must be three values 0..255"
             )
         if self.crop and not all(0 < s <= c for s, c in zip(self.stride, self.crop, strict=True)):
             raise ManifestError(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.decoding import resize_scores
+from seg_perception.decoding import decode_confidence, decode_scores, resize_scores
 from seg_perception.images import Fitted, resized
 from seg_perception.manifest import OfficialSpec, OutputSpec
 
@@ -21,11 +21,30 @@ Bytes = NDArray[np.uint8]
 Run = Callable[[Bytes], Floats]  # a picture (h,w,3) in the network's colour order -> scores (K,_,_)
 
 
-def full_scores(picture: Bytes, spec: OfficialSpec, output: OutputSpec, run: Run) -> Floats:
-    """Return the official class scores (K,H,W) of uint8 (H,W,3), at the picture's own size.
+def segment(
+    picture: Bytes, spec: OfficialSpec, output: OutputSpec, run: Run, *, with_confidence: bool
+) -> tuple[Bytes, Bytes | None]:
+    """Return the official labels uint8 (H,W) of uint8 (H,W,3), and confidence where asked for.
 
     `run` gives the network's scores before any upsampling, for pictures of the sizes that come up.
+    The scores of all classes never exist at the picture's size.
     """
+    scores = scores_of_what_is_seen(picture, spec, output, run)
+    size = (picture.shape[0], picture.shape[1])
+    is_share = output.kind == "probabilities"
+    if spec.final == "cubic":
+        return cubic_labels(scores, size, probabilities=is_share, with_confidence=with_confidence)
+    corners = output.align_corners
+    labels = decode_scores(scores, size, align_corners=corners)
+    if not with_confidence:
+        return labels, None
+    return labels, decode_confidence(scores, size, probabilities=is_share, align_corners=corners)
+
+
+def scores_of_what_is_seen(
+    picture: Bytes, spec: OfficialSpec, output: OutputSpec, run: Run
+) -> Floats:
+    """Return class scores (K,h,w), one for each pixel of the prepared picture, padding cut off."""
 
     def scores_of(part: Bytes) -> Floats:
         size = (part.shape[0], part.shape[1])
@@ -33,12 +52,60 @@ def full_scores(picture: Bytes, spec: OfficialSpec, output: OutputSpec, run: Run
 
     seen = prepare(picture, spec)
     scores = slide(seen.image, spec, scores_of) if spec.crop else scores_of(seen.image)
-    scores = scores[:, : seen.inside[0], : seen.inside[1]]
-    size = (picture.shape[0], picture.shape[1])
-    if spec.final == "cubic":
-        planes = [cv2.resize(s, size[::-1], interpolation=cv2.INTER_CUBIC) for s in scores]
-        return np.asarray(planes, np.float32)
-    return resize_scores(scores, size, align_corners=output.align_corners)
+    return np.ascontiguousarray(scores[:, : seen.inside[0], : seen.inside[1]])
+
+
+def cubic_labels(
+    scores: Floats, size: tuple[int, int], *, probabilities: bool, with_confidence: bool
+) -> tuple[Bytes, Bytes | None]:
+    """Resize scores (K,h,w) by OpenCV's INTER_CUBIC to `size`, and return labels and confidence.
+
+    Class by class: the best so far is kept and, for the softmax, the sum of exp(score - best).
+    """
+    best = np.full(size, -np.inf, np.float32)
+    labels, total = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    for k, plane in enumerate(scores):
+        score = np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC))
+        better = score > best
+        if with_confidence and not probabilities:
+            gap = np.exp(-np.abs(score - best))  # of two scores, the smaller over the larger
+            total = np.where(better, total * gap + 1, total + gap)
+        labels[better] = k
+        np.copyto(best, score, where=better)
+    if not with_confidence:
+        return labels, None
+    one = np.float32(1)
+    share: Floats = np.clip(best, 0, one) if probabilities else one / np.maximum(total, one)
+    share[np.isnan(share)] = 0
+    return labels, (share * 255 + 0.5).astype(np.uint8)
+
+
+def can_feed(spec: OfficialSpec, size: tuple[int, int]) -> bool:
+    """Whether there may be pictures that the rules bring to the network at `size` (height, width).
+
+    With windows that is their size, or less where the whole picture is smaller than a window.
+    """
+    short, long = sorted(size)
+    if spec.crop:
+        if size == spec.crop:
+            return True
+        if any(side > most for side, most in zip(size, spec.crop, strict=True)):
+            return False
+        if any(side == most for side, most in zip(size, spec.crop, strict=True)):
+            return True
+    if short % spec.pad_multiple or long % spec.pad_multiple:
+        return False
+    if not spec.short:
+        return True
+    most, limit = (_whole(side, spec) for side in (spec.short, spec.long))
+    return (short == most and (long <= limit or not limit)) or (short < most and long == limit)
+
+
+def _whole(side: int, spec: OfficialSpec) -> int:
+    """Return what a side becomes by the two multiples."""
+    for multiple in (spec.multiple, spec.pad_multiple):
+        side = ceil(side / multiple) * multiple
+    return side
 
 
 def prepare(picture: Bytes, spec: OfficialSpec) -> Fitted:
@@ -48,7 +115,7 @@ def prepare(picture: Bytes, spec: OfficialSpec) -> Fitted:
         ratio = spec.short / min(height, width)
         if spec.long:
             ratio = min(ratio, spec.long / max(height, width))
-        height, width = int(height * ratio + 0.5), int(width * ratio + 0.5)
+        height, width = (max(1, int(side * ratio + 0.5)) for side in (height, width))
         picture = resized(picture, (height, width))
     if spec.multiple > 1:
         height, width = (ceil(side / spec.multiple) * spec.multiple for side in (height, width))
@@ -78,7 +145,8 @@ def slide(picture: Bytes, spec: OfficialSpec, scores_of: Run) -> Floats:
             total[:, rows, columns] += scores
             count[rows, columns] += 1
     assert total is not None
-    return np.asarray(total / count, np.float32)
+    total /= count
+    return total
 
 
 def _starts(length: int, crop: int, stride: int) -> Iterator[int]:

@@ -46,7 +46,7 @@ class Segmenter:
         self.provider: str = runtime.provider
         self.space = self.manifest.label_space(label_space)
         self.mode = mode
-        _check_mode(mode, self.manifest)
+        _check_mode(mode, runtime)
         self._normalised = _normalised(self.manifest.input)
         decoding.warm_up()
         noise = np.random.default_rng(0).integers(0, 256, (*self.manifest.input.size, 3))
@@ -130,15 +130,10 @@ class Segmenter:
         def run(part: Bytes) -> NDArray[np.float32]:
             return self._runtime.scores(self.to_input(part))
 
-        output = self.manifest.output
-        scores = official.full_scores(picture, self.manifest.official, output, run)
+        output, spec = self.manifest.output, self.manifest.official
+        decoded = official.segment(picture, spec, output, run, with_confidence=with_confidence)
         clock.stage("network")
-        size = (picture.shape[0], picture.shape[1])
-        labels = decoding.decode_scores(scores, size)
-        if not with_confidence:
-            return labels, None
-        probabilities = output.kind == "probabilities"
-        return labels, decoding.decode_confidence(scores, size, probabilities=probabilities)
+        return decoded
 
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Normalise and lay out a picture as the manifest says; a view when it takes bytes.
@@ -164,13 +159,28 @@ def _normalised(spec: InputSpec) -> NDArray[np.float32]:
     return np.asarray((spec.scale * byte - mean) / std, np.float32)
 
 
-def _check_mode(mode: str, manifest: Manifest) -> None:
+def _check_mode(mode: str, runtime: Runtime) -> None:
+    manifest = runtime.manifest
     if mode not in MODES:
         raise ModelError(f"mode {mode!r} is neither of {', '.join(MODES)}")
-    if mode == "official" and manifest.official is None:
+    if mode == "fast":
+        return
+    spec, size = manifest.official, manifest.input.size
+    if spec is None:
         raise ManifestError(
             f"the model {manifest.name!r} does not say how its official code tests it; set mode to "
             "fast"
+        )
+    if manifest.output.kind == "labels":
+        raise ManifestError(
+            f"the model {manifest.name!r} gives labels, and the official mode resizes scores; set "
+            "mode to fast"
+        )
+    if not runtime.takes_any_size and not official.can_feed(spec, size):
+        raise ModelError(
+            f"the official tests of {manifest.name!r} never show it pictures of {size[0]}x"
+            f"{size[1]}, and this file takes no others: import its checkpoint as .pt, which takes "
+            "any size, or set mode to fast"
         )
 
 

@@ -1,9 +1,11 @@
 """The official mode prepares, slides and resizes as the official code does."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import reference
@@ -66,6 +68,7 @@ def feed(spec: InputSpec, picture: np.ndarray) -> np.ndarray:
     class Echo:
         manifest = Manifest(("a",), spec, OutputSpec(), official=OfficialSpec())
         provider = "cpu"
+        takes_any_size = True
 
     return Segmenter(Echo(), mode="official").to_input(np.ascontiguousarray(picture))[0]  # type: ignore[arg-type]
 
@@ -166,15 +169,118 @@ def test_the_mode_must_be_known_and_described() -> None:
         Segmenter(means(None), mode="official")
 
 
-def test_a_file_of_one_size_says_which_picture_it_cannot_take(
+def test_a_file_of_one_size_is_refused_where_no_picture_could_be_shown_to_it(
     make_model: Callable[..., Path], halves: np.ndarray
 ) -> None:
     path = make_model(official={"short": 64})
-    with pytest.raises(ModelError, match=r"needs an input of \(1, 64, 96, 3\).*as \.pt"):
-        Segmenter.load(path, mode="official")(halves)
+    with pytest.raises(ModelError, match=r"never show it pictures of 32x48.*as \.pt"):
+        Segmenter.load(path, mode="official")
+    windows = make_model("windows.onnx", official={"short": 99, "crop": [32, 48], "stride": [9, 9]})
+    assert Segmenter.load(windows, mode="official")(halves).labels.shape == (32, 48)
     same = make_model("same.onnx", official={"short": 32})
-    labels = Segmenter.load(same, mode="official")(halves).labels
-    assert (labels == Segmenter.load(same)(halves).labels).all()
+    segmenter = Segmenter.load(same, mode="official")
+    assert (segmenter(halves).labels == Segmenter.load(same)(halves).labels).all()
+    with pytest.raises(ModelError, match=r"needs an input of \(1, 32, 32, 3\).*as \.pt"):
+        segmenter(np.ascontiguousarray(halves[:, :32]))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_refused_could_not_have_been_shown(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    crop = tuple(map(int, random.choice([16, 24, 32], 2))) if seed % 2 else None
+    spec = OfficialSpec(
+        short=int(random.choice([0, 17, 24, 32])),
+        long=int(random.choice([0, 40, 48])),
+        multiple=int(random.choice([1, 8])),
+        pad_multiple=int(random.choice([1, 8])),
+        crop=crop,
+        stride=(7, 9) if crop else (0, 0),
+    )
+    shown = set()
+    for size in random.integers(1, 70, (60, 2)):
+        seen = official.prepare(np.zeros((*size, 3), np.uint8), spec).image
+
+        def note(part: np.ndarray) -> np.ndarray:
+            shown.add(part.shape[:2])
+            return np.zeros((1, *part.shape[:2]), np.float32)
+
+        note(seen) if crop is None else official.slide(seen, spec, note)
+    assert all(official.can_feed(spec, size) for size in shown)
+    impossible = (57, 61) if spec.short or crop else (13, 57)
+    assert official.can_feed(spec, impossible) == (
+        not (spec.short or crop) and spec.pad_multiple == 1
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (1, 1)])
+def test_narrow_pictures_are_answered(size: tuple[int, int]) -> None:
+    spec = OfficialSpec(short=32, long=64, crop=(32, 32), stride=(20, 20))
+    picture = np.full((*size, 3), (0, 250, 0), np.uint8)
+    assert official.prepare(picture, spec).image.shape[:2] in {(1, 64), (64, 1), (32, 32)}
+    network = TorchRuntime(nn.Conv2d(3, 3, 1), means(spec).manifest)
+    assert Segmenter(network, mode="official")(picture).labels.shape == size
+
+
+@pytest.mark.parametrize("final", ["bilinear", "cubic"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(75, 91), (20, 33), (9, 200)])
+def test_labels_are_those_of_both_resizes_one_behind_the_other(
+    size: tuple[int, int], align_corners: bool, kind: str, final: str
+) -> None:
+    random = np.random.default_rng(0)
+    spec = OfficialSpec(short=40, long=90, pad_multiple=8, final=final)
+    output = OutputSpec(kind, align_corners=align_corners)
+
+    def run(part: np.ndarray) -> np.ndarray:
+        scores = torch.from_numpy(random.normal(0, 2, (7, part.shape[0] // 8, part.shape[1] // 8)))
+        return (scores.softmax(0) if kind == "probabilities" else scores).float().numpy()
+
+    picture = np.zeros((*size, 3), np.uint8)
+    labels, sure = official.segment(picture, spec, output, run, with_confidence=True)
+    alone, nothing = official.segment(picture, spec, output, run, with_confidence=False)
+    assert nothing is None
+    assert alone.shape == labels.shape == size
+    random = np.random.default_rng(0)
+    scores = official.scores_of_what_is_seen(picture, spec, output, run)
+    if final == "cubic":
+        full = np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_CUBIC) for s in scores])
+    else:
+        full = resize_scores(scores, size, align_corners=align_corners)
+    chosen = np.take_along_axis(full, labels[None].astype(np.int64), 0)[0]
+    assert (full.max(0) - chosen).max() < 1e-5
+    share = torch.from_numpy(full).softmax(0).numpy() if kind == "logits" else full
+    assert sure is not None
+    assert np.abs(sure - 255 * share.max(0).clip(0, 1)).max() <= 0.8
+
+
+def test_the_map_of_all_classes_never_has_the_pictures_size() -> None:
+    peak, coarse = [], np.zeros((150, 8, 8), np.float32)
+    for final in ("bilinear", "cubic"):
+        spec = OfficialSpec(short=32, final=final)
+        tracemalloc.start()
+        picture = np.zeros((512, 512, 3), np.uint8)
+        official.segment(picture, spec, OutputSpec(), lambda _: coarse, with_confidence=True)
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peak) < 150 * 512 * 512 * 4 / 8
+
+
+def test_scores_that_are_no_numbers_are_sure_of_nothing() -> None:
+    scores = np.full((3, 4, 4), np.nan, np.float32)
+    for share in (False, True):
+        labels, sure = official.cubic_labels(
+            scores, (8, 8), probabilities=share, with_confidence=True
+        )
+        assert sure is not None
+        assert not labels.any()
+        assert not sure.any()
+
+
+def test_a_network_of_labels_has_no_official_mode(make_model: Callable[..., Path]) -> None:
+    path = make_model("argmax.onnx", official={"short": 32}, output={"kind": "labels"})
+    with pytest.raises(ManifestError, match="gives labels, and the official mode resizes scores"):
+        Segmenter.load(path, mode="official")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +288,12 @@ def test_a_file_of_one_size_says_which_picture_it_cannot_take(
     [
         ({"short": -1}, "must not be negative"),
         ({"multiple": 0}, "at least 1"),
+        ({"short": 8193}, "up to 8192"),
+        ({"long": 8193}, "up to 8192"),
+        ({"pad_multiple": 8193}, "up to 8192"),
+        ({"crop": [8193, 8], "stride": [8, 8]}, "up to 8192"),
+        ({"pad_color": [0, 0]}, r"pad_color \[0, 0\] must be three values 0..255"),
+        ({"pad_color": [0, 0, 256]}, "must be three values 0..255"),
         ({"crop": [64, 64], "stride": [65, 64]}, "stride.*up to crop"),
         ({"final": "nearest"}, "final 'nearest' must be one of bilinear, cubic"),
         ({"crop": [64]}, "crop"),

@@ -20,6 +20,7 @@ class Runtime(Protocol):
 
     manifest: Manifest
     provider: str
+    takes_any_size: bool  # or that of manifest.input alone
 
     def run(self, x: NDArray[Any]) -> Any:
         """Return the chosen output for one input array, wherever it lies; blocking."""

@@ -42,6 +42,8 @@ ADVICE = {
 class OnnxRuntime:
     """A session with its manifest; refuses a file whose manifest and network disagree."""
 
+    takes_any_size = False
+
     def __init__(
         self, path: Path, *, provider: str = "cpu", threads: int = 1, precision: str = "fp32"
     ) -> None:

@@ -33,6 +33,8 @@ WARM_UPS = 3  # before a CUDA graph is captured: libraries choose their kernels 
 class TorchRuntime:
     """A network on one device. `manifest.input` is bytes: normalisation happens on the device."""
 
+    takes_any_size = True
+
     def __init__(
         self,
         network: nn.Module,
