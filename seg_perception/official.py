@@ -62,8 +62,9 @@ def cubic_labels(
 
     Class by class: the best so far is kept and, for the softmax, the sum of exp(score - best).
     """
-    best = np.full(size, -np.inf, np.float32)
-    labels, total = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    best: Floats = np.full(size, -np.inf, np.float32)
+    total: Floats = np.zeros(size, np.float32)
+    labels = np.zeros(size, np.uint8)
     for k, plane in enumerate(scores):
         score = np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC))
         better = score > best
@@ -74,8 +75,7 @@ def cubic_labels(
         np.copyto(best, score, where=better)
     if not with_confidence:
         return labels, None
-    one = np.float32(1)
-    share: Floats = np.clip(best, 0, one) if probabilities else one / np.maximum(total, one)
+    share = np.clip(best, 0, 1) if probabilities else np.reciprocal(np.maximum(total, 1))
     share[np.isnan(share)] = 0
     return labels, (share * 255 + 0.5).astype(np.uint8)
 

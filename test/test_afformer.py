@@ -8,7 +8,7 @@ import reference
 import torch
 from torch import nn
 
-from seg_perception.models.afformer import AUXILIARY, CONFIGS, UNUSED, AFFormer
+from seg_perception.models.afformer import CONFIGS, UNUSED, AFFormer
 from seg_perception.models.layers import Form, written_as
 
 DATA = Path(__file__).parent / "data" / "afformer"
@@ -21,7 +21,7 @@ def build(folder: Path, variant: str) -> AFFormer:
     size, dataset = variant.split("_")
     model = AFFormer(CONFIGS[f"afformer_{size}"], CLASSES[dataset]).eval()
     weights = reference.state_dict(folder, variant)
-    used = {k: w for k, w in weights.items() if not k.startswith(AUXILIARY + UNUSED)}
+    used = {k: w for k, w in weights.items() if not k.startswith(UNUSED)}
     model.load_state_dict(used, strict=True)
     return model
 

@@ -6,13 +6,17 @@ and is added back to it after every stage. There is no decoder: logits come out 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_perception.models.layers import pool_adaptive, resize_bilinear
+from seg_perception.models.layers import (
+    DepthwiseConv,
+    Upsampled,
+    pool_adaptive,
+    resize_bilinear,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,6 @@ CONFIGS = {
     "afformer_small": AFFormerConfig((32, 64, 176, 216), (2, 4, 2)),
     "afformer_base": AFFormerConfig((32, 96, 176, 216), (2, 6, 2)),
 }
-# The official configurations of a data set change its class count alone.
-DATASET_CHANGES: dict[tuple[str, str], dict[str, Any]] = {}
-AUXILIARY: tuple[str, ...] = ()
 UNUSED = ("decode_head.align.",)
 
 STRIDES = ((1, 1), (2, 1), (1, 2), (1, 4))  # of a stage's two patch embeddings: pixels, tokens
@@ -175,19 +176,6 @@ class Attention(nn.Module):
         return out
 
 
-class DepthwiseConv(nn.Module):
-    """Convolve tokens as a picture; leaves `.dwconv`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        plane = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], *size)
-        y: Tensor = self.dwconv(plane).flatten(2).transpose(1, 2)
-        return y
-
-
 class Mlp(nn.Module):
     """Widen, add a mixture of 3x3 neighbours, activate, narrow."""
 
@@ -318,19 +306,10 @@ class Head(nn.Module):
         return y
 
 
-class AFFormer(nn.Module):
+class AFFormer(Upsampled):
     """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
 
     def __init__(self, config: AFFormerConfig, num_classes: int) -> None:
         super().__init__()
         self.backbone = Backbone(config)
         self.decode_head = Head(config, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.decode_head(self.backbone(x))
-        return y
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,H,W): logits, upsampled bilinearly."""
-        size = (int(x.shape[2]), int(x.shape[3]))
-        return F.interpolate(self(x), size, mode="bilinear", align_corners=False)

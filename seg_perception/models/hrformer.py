@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_perception.models.layers import DropPath, drop_rates, resize_bilinear
+from seg_perception.models.layers import DropPath, Upsampled, drop_rates, resize_bilinear
 from seg_perception.models.ocr import HEAD_WIDTH, Distribution, gather_objects, projections
 
 STEM = 64  # channels after the two strided convolutions
@@ -45,9 +45,6 @@ CONFIGS = {
     "hrformer_base_win15_ocr_v2": HRFormerConfig(78, _BASE, window=15),
     "hrformer_base_win15_ocr_v3": HRFormerConfig(78, _BASE, window=15, wide_kernels=True),
 }
-DATASET_CHANGES: dict[tuple[str, str], dict[str, Any]] = {}  # only the classes differ
-AUXILIARY: tuple[str, ...] = ()  # the output of `aux_head` is what the OCR head gathers by
-UNUSED: tuple[str, ...] = ()
 
 
 def _conv_bn(inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1) -> list[nn.Module]:
@@ -273,11 +270,14 @@ def _transition(present: list[int], wanted: list[int]) -> nn.ModuleList:
     return nn.ModuleList([*layers, nn.Sequential(halve)])
 
 
-class HRFormer(nn.Module):
+class HRFormer(Upsampled):
     """Segment a normalised picture (N,3,H,W) float32 into logits (N,K,H/4,W/4).
 
-    Official weights expect blue, green, red, normalised by ImageNet's means in RGB order.
+    Official weights expect blue, green, red, normalised by ImageNet's means in RGB order. The
+    output of `aux_head` is what the OCR head gathers by.
     """
+
+    align_corners = True
 
     def __init__(self, config: HRFormerConfig, num_classes: int) -> None:
         super().__init__()
@@ -300,8 +300,3 @@ class HRFormer(nn.Module):
         objects = gather_objects(pixels, self.aux_head(features))
         y: Tensor = self.cls_head(self.ocr_distri_head(pixels, objects))
         return y
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,H,W): corner-aligned bilinear logits."""
-        size = (int(x.shape[2]), int(x.shape[3]))
-        return F.interpolate(self(x), size, mode="bilinear", align_corners=True)

@@ -71,6 +71,23 @@ def class_map(network: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
+class Upsampled(nn.Module):
+    """Segment (N,3,H,W) into logits by a backbone and a head; enlarge them for the class map."""
+
+    backbone: nn.Module
+    decode_head: nn.Module
+    align_corners = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.decode_head(self.backbone(x))
+        return y
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the official full-size class map (N,K,H,W): logits, upsampled bilinearly."""
+        size = (int(x.shape[2]), int(x.shape[3]))
+        return F.interpolate(self(x), size, mode="bilinear", align_corners=self.align_corners)
+
+
 class ConvBN(nn.Sequential):
     """Convolve without bias, then normalise; state-dict leaves `.c` and `.bn`.
 
@@ -106,6 +123,19 @@ class ConvModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
         return F.relu(x) if self.relu else x
+
+
+class DepthwiseConv(nn.Module):
+    """Convolve tokens as a picture; leaves `.dwconv`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        plane = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], *size)
+        y: Tensor = self.dwconv(plane).flatten(2).transpose(1, 2)
+        return y
 
 
 class DropPath(nn.Module):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from seg_perception.models.layers import (
     ConvModule,
+    DepthwiseConv,
     DropPath,
+    Upsampled,
     add_resized,
     drop_rates,
     resize_bilinear,
@@ -84,19 +86,6 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(n, count, width))
         return out
-
-
-class DepthwiseConv(nn.Module):
-    """Convolve tokens as a picture; leaves `.dwconv`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        plane = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], *size)
-        y: Tensor = self.dwconv(plane).flatten(2).transpose(1, 2)
-        return y
 
 
 class Mlp(nn.Module):
@@ -235,19 +224,10 @@ class FusedHead(nn.Module):
         return y
 
 
-class SegFormer(nn.Module):
+class SegFormer(Upsampled):
     """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/4,W/4)."""
 
     def __init__(self, config: SegFormerConfig, num_classes: int) -> None:
         super().__init__()
         self.backbone = Backbone(config)
         self.decode_head = Head(config, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.decode_head(self.backbone(x))
-        return y
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,H,W): logits, upsampled bilinearly."""
-        size = (int(x.shape[2]), int(x.shape[3]))
-        return F.interpolate(self(x), size, mode="bilinear", align_corners=False)

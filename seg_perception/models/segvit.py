@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_perception.errors import ModelError
-from seg_perception.models.layers import DropPath, resize_bilinear
+from seg_perception.models.layers import DropPath, drop_rates, resize_bilinear
 
 PATCH = 16
 MLP_RATIO = 4
@@ -57,9 +57,8 @@ DATASET_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("segvit_vitl_shrunk", "cocostuff10k"): {"size": 512},
     ("segvit_vitl_shrunk", "pc59"): {"size": 480},
 }
-# Prefixes of official weights that have no part in the result: no head is auxiliary; the class
-# token is dropped before the first layer, and the losses keep their class weights.
-AUXILIARY: tuple[str, ...] = ()
+# Prefixes of official weights that have no part in the result: the class token is dropped before
+# the first layer, and the losses keep their class weights.
 UNUSED = ("backbone.cls_token", "decode_head.loss_decode.", "decode_head.atm.loss_decode.")
 
 
@@ -172,7 +171,7 @@ class Backbone(nn.Module):
         # The first position is the class token's: in the checkpoints, not in the sum.
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, config.width))
         self.patch_embed = PatchEmbed(config.width)
-        rates = [config.drop_path * i / (config.depth - 1) for i in range(config.depth)]
+        rates = drop_rates(config.drop_path, config.depth)
         self.layers = nn.ModuleList(EncoderLayer(config.width, config.heads, r) for r in rates)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -269,7 +268,10 @@ class MaskingLayer(QueryLayer):
 
 
 class Stages(nn.Module):
-    """Hold a decoder for each of `count` sets of tokens (N,T,C), projected or taken as they are."""
+    """Hold `count` decoders, one for each set of tokens (N,T,C) that the subclass decodes.
+
+    With `project` the tokens of each stage are first brought to the head's width and normalised.
+    """
 
     def __init__(
         self,
@@ -298,6 +300,7 @@ class Stages(nn.Module):
         return y
 
     def layers(self, stage: int) -> Iterator[nn.Module]:
+        """Return the layers of a stage's decoder, first to last."""
         return self.get_submodule(f"decoder_{stage}.layers").children()
 
 

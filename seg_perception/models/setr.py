@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_perception.errors import ModelError
-from seg_perception.models.layers import resize_bilinear
+from seg_perception.models.layers import Upsampled, resize_bilinear
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class MLAHead(nn.Module):
         return y
 
 
-class SETR(nn.Module):
+class SETR(Upsampled):
     """Segment a normalised RGB picture (N,3,S,S) float32 of the config's size S into logits.
 
     Logits are (N,K,S/16,S/16) of naive, (N,K,S/2,S/2) of PUP and (N,K,S/4,S/4) of MLA. Any other
@@ -284,8 +284,3 @@ class SETR(nn.Module):
             )
         y: Tensor = self.decode_head(self.backbone(x))
         return y
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,S,S): logits, upsampled bilinearly."""
-        size = (self.image_size, self.image_size)
-        return F.interpolate(self(x), size, mode="bilinear", align_corners=False)

@@ -15,6 +15,7 @@ from seg_perception.models.layers import (
     ConvBN,
     ConvModule,
     DropPath,
+    Upsampled,
     add_resized,
     drop_rates,
     hard_sigmoid,
@@ -229,19 +230,10 @@ class SimpleHead(nn.Module):
         return y
 
 
-class TopFormer(nn.Module):
+class TopFormer(Upsampled):
     """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
 
     def __init__(self, config: TopFormerConfig, num_classes: int) -> None:
         super().__init__()
         self.backbone = Backbone(config)
         self.decode_head = SimpleHead(config, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.decode_head(self.backbone(x))
-        return y
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the official full-size class map (N,K,H,W): logits, upsampled bilinearly."""
-        size = (int(x.shape[2]), int(x.shape[3]))
-        return F.interpolate(self(x), size, mode="bilinear", align_corners=False)
