@@ -17,6 +17,7 @@ from seg_perception.images import encoding_of
 MAX_PIXELS = 50_000_000  # larger claims are refused before anything is allocated
 FLOAT32 = 7  # of sensor_msgs/PointField
 COMPRESSED_FORMATS = ("jpeg", "jpg", "png")
+DEPTHS = {"32FC1": "f4", "16UC1": "u2"}  # metres, millimetres (REP-118)
 
 
 class Picture(NamedTuple):
@@ -43,21 +44,31 @@ def to_array(message: Any) -> NDArray[np.uint8]:
     height, width, step = int(message.height), int(message.width), int(message.step)
     check_size(height, width)
     shape = encoding.shape(height, width)
-    row = width * encoding.channels
-    if step < row:
-        raise ImageError(
-            f"step {step} is less than {width} pixels of {message.encoding} need "
-            f"({row} bytes): the camera driver fills the message wrongly"
-        )
+    _check_rows(message, shape[0], width * encoding.channels)
     data = np.frombuffer(message.data, np.uint8)
-    # The last row may end with its last pixel: padding behind it is not always sent.
-    if data.size < step * (shape[0] - 1) + row:
-        raise ImageError(
-            f"{data.size} bytes of data for {width}x{height} {message.encoding} with step {step} "
-            f"(needs {step * shape[0]}): the message is truncated"
-        )
     strides = (step, 1) if len(shape) == 2 else (step, encoding.channels, 1)
     return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
+
+
+def to_depth(message: Any) -> NDArray[Any]:
+    """Return a copy of a depth Image, (H,W): float32 in m or uint16 in mm, as the encoding says.
+
+    Honours `step` and `is_bigendian`. Raises ImageError for another encoding, or a size, step or
+    data length that cannot be.
+    """
+    name = str(message.encoding)
+    if name not in DEPTHS:
+        raise ImageError(
+            f"depth is {name[:40]!r}; send 32FC1 (m) or 16UC1 (mm), registered to the picture"
+        )
+    height, width = int(message.height), int(message.width)
+    check_size(height, width)
+    kind = np.dtype(DEPTHS[name])
+    _check_rows(message, height, width * kind.itemsize)
+    sent = kind.newbyteorder(">" if message.is_bigendian else "<")
+    strides = (int(message.step), kind.itemsize)
+    rows = np.ndarray((height, width), sent, memoryview(message.data), strides=strides)
+    return np.array(rows, kind)
 
 
 def fill_image(message: Any, image: NDArray[Any], encoding: str, header: Any) -> Any:
@@ -187,6 +198,23 @@ def _jpeg_frame(data: bytes) -> int | None:
             return None
         at += 2 + length
     return None
+
+
+def _check_rows(message: Any, rows: int, row: int) -> None:
+    """Raise ImageError when `rows` rows of `row` bytes do not fit step and data of an Image."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if step < row:
+        raise ImageError(
+            f"step {step} is less than {width} pixels of {message.encoding} need "
+            f"({row} bytes): the camera driver fills the message wrongly"
+        )
+    size = memoryview(message.data).nbytes
+    # The last row may end with its last pixel: padding behind it is not always sent.
+    if size < step * (rows - 1) + row:
+        raise ImageError(
+            f"{size} bytes of data for {width}x{height} {message.encoding} with step {step} "
+            f"(needs {step * rows}): the message is truncated"
+        )
 
 
 def check_size(height: int, width: int) -> None:

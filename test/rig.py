@@ -57,8 +57,9 @@ class Rig:
         return int(self.ros.node.get_clock().now().nanoseconds)
 
     def image(self, image: np.ndarray, stamp: int, frame: str = "camera_optical") -> Image:
-        """Return a mono8 message with a stamp in ns."""
-        message = fill_image(Image(), image, "mono8", Image().header)
+        """Return a message of a mask (uint8) or a depth (float32, uint16) with a stamp in ns."""
+        encoding = {"uint8": "mono8", "float32": "32FC1", "uint16": "16UC1"}[image.dtype.name]
+        message = fill_image(Image(), image, encoding, Image().header)
         _stamp(message.header, stamp, frame)
         return message
 
@@ -81,13 +82,16 @@ class Rig:
         *,
         name: str = "",
         confidence: np.ndarray | None = None,
+        depth: np.ndarray | None = None,
         info: CameraInfo | None = None,
         frame: str = "camera_optical",
     ) -> int:
         """Publish one look, stamped in ns (0: now); return the stamp."""
         prefix, stamp = f"/{name}/" if name else "/", stamp or self.now()
         self.publish(f"{prefix}camera_info", info or self.info(stamp, frame=frame))
-        self.ros.spin(0.03)  # camera_info is there before its picture
+        if depth is not None:
+            self.publish(f"{prefix}depth", self.image(depth, stamp, frame))
+        self.ros.spin(0.03)  # camera_info and depth are there before the mask of their picture
         self.publish(f"{prefix}label_mask", self.image(labels, stamp, frame))
         if confidence is not None:
             self.publish(f"{prefix}confidence", self.image(confidence, stamp, frame))

@@ -25,6 +25,15 @@ def image(array: np.ndarray, encoding: str = "mono8", padding: int = 0) -> Messa
     )  # fmt: skip
 
 
+def depth_image(depth: np.ndarray, padding: int = 0) -> Message:
+    """Return a message whose rows end with `padding` bytes of nonsense."""
+    rows = depth.view(np.uint8).reshape(len(depth), -1)
+    message = image(rows, {"f": "32FC1", "u": "16UC1"}[depth.dtype.kind], padding)
+    message.width = depth.shape[1]
+    message.is_bigendian = int(depth.dtype.byteorder == ">")
+    return message
+
+
 def info(width: int = 5, height: int = 4) -> Message:
     roi = Message(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
     return Message(
@@ -58,6 +67,39 @@ def test_ids_of_groups_stay_and_others_are_unknown() -> None:
 def test_a_rectified_picture_is_seen_through_p() -> None:
     labels = np.zeros((4, 5), np.uint8)
     assert read(Match(image(labels), None, info(), {}), rectified=True).camera.fx == 8.0
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<u2", ">u2"])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_depth_is_read_with_its_unit_order_of_bytes_and_step(kind: str, padding: int) -> None:
+    labels = np.zeros((4, 5), np.uint8)
+    depth = (np.arange(20).reshape(4, 5) * 100 + 7).astype(kind)
+    sent = depth_image(depth, padding)
+    found = read(Match(image(labels), None, info(), {}, sent)).depth
+    assert found.dtype == (np.float32 if kind.endswith("f4") else np.uint16)
+    assert (found == depth).all()
+    assert found.flags.carray, "as the compiled code expects it"
+    assert read(Match(image(labels), None, info(), {})).depth is None
+
+
+def test_depth_that_cannot_be_read_is_named() -> None:
+    good, depth = image(np.zeros((4, 5), np.uint8)), np.ones((4, 5), np.float32)
+
+    def refused(match: str, sent: Message) -> None:
+        with pytest.raises(ImageError, match=match):
+            read(Match(good, None, info(), {}, sent))
+
+    refused("depth is 'mono8'; send 32FC1 .m. or 16UC1 .mm.", image(np.ones((4, 5), np.uint8)))
+    refused("depth is 6x4 but label_mask is 5x4: register", depth_image(np.ones((4, 6), "u2")))
+    short = depth_image(depth)
+    short.data = short.data[:-1]
+    refused("79 bytes of data for 5x4 32FC1 with step 20 .needs 80.: .*truncated", short)
+    narrow = depth_image(depth)
+    narrow.step = 19
+    refused("step 19 is less than 5 pixels of 32FC1 need .20 bytes.", narrow)
+    huge = depth_image(depth)
+    huge.width = 10**9
+    refused("more than 50000000 pixels", huge)
 
 
 def test_what_cannot_be_read_is_named() -> None:

@@ -112,6 +112,14 @@ def test_bad_masks_are_told_and_a_good_one_is_answered(
     ros.spin(0.6)
     expect(ros, watch, "confidence is 160x120 but label_mask is 320x240",
            lambda: rig.show(ROAD, confidence=small))  # fmt: skip
+    metres = np.ones((120, 160), np.float32)
+    rig.publish("/depth", rig.image(metres, 1))
+    ros.spin(0.6)
+    sure = np.full(ROAD.shape, 200, np.uint8)
+    expect(ros, watch, "depth is 160x120 but label_mask is 320x240",
+           lambda: rig.show(ROAD, confidence=sure, depth=metres))  # fmt: skip
+    expect(ros, watch, "depth is 'mono8'; send 32FC1",
+           lambda: rig.show(ROAD, confidence=sure, depth=ROAD))  # fmt: skip
     # Ids that are nothing are unknown, not an error.
     rig.until(np.full(ROAD.shape, 99, np.uint8), watch.grids["drivable"])
     rig.until(ROAD, watch.grids["cost"])

@@ -108,6 +108,28 @@ def test_confidence_of_the_same_stamp_goes_with_the_mask(
     ros.wait(lambda: (to_array(rig.until(ROAD, found, confidence=sure)) == 180).all())
 
 
+@pytest.mark.parametrize("unit", ["metres", "millimetres"])
+def test_depth_of_the_same_stamp_tells_ground_from_what_lies_deeper(
+    ros: Graph, make_model: Callable[..., Path], unit: str
+) -> None:
+    found, rig = grids(ros, "drivable"), Rig(ros)
+    obstacles = ros.collect(PointCloud2, f"{NODE}/obstacles")
+    ros.start_node(model=make_model(), **PLACED)
+    labels, depth = World((BOX,)).look(CAMERA, mounted(), HERE)
+    depth[:, :120] *= 1.3  # left of the box
+    if unit == "millimetres":
+        depth = np.where(np.isfinite(depth), depth * 1000, 0).astype(np.uint16)
+    rig.until(labels, obstacles, depth=depth)
+    rig.until(labels, obstacles, depth=depth)  # the first may have been too early for depth
+    ros.wait(lambda: found["drivable"][-1].header.stamp == obstacles[-1].header.stamp)
+    x, y = places(found["drivable"][-1])
+    share, near = cells(found["drivable"][-1]), (x > 1.6) & (x < 2.6)
+    assert (share[near & (y < -0.3) & (y > -0.8)] == 100).all()
+    assert (share[near & (y > 0.8)] == -1).all()
+    assert np.abs(points(obstacles[-1])[0, :, 0] - BOX.x0).max() < 0.02
+    assert ros.values()["without_depth"] in ("0", "1")
+
+
 def test_it_maps_what_segmentation_node_says(ros: Graph, make_model: Callable[..., Path]) -> None:
     answers, sure = grids(ros), ros.collect(Image, f"{NODE}/costmap/confidence")
     pictures, model, rig = ros.camera(topic="/image"), make_model(), Rig(ros)

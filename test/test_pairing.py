@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from seg_perception.occupancy.pairing import KEPT_CONFIDENCES, KEPT_FRAMES, Match, Pairing
+from seg_perception.occupancy.pairing import COMPANIONS, KEPT_FRAMES, Match, Pairing
 
 
 def message(stamp: int, text: str = "", frame: str = "camera") -> SimpleNamespace:
@@ -35,30 +35,30 @@ def test_without_confidence_a_mask_waits_for_nothing() -> None:
 
 def test_confidence_of_the_same_stamp_is_awaited_and_may_come_first() -> None:
     pairing = Pairing()
-    pairing.expect_confidence(True)
+    pairing.expect(["confidence"])
     pairing.on_mask(message(5, "a"), 1)
-    pairing.on_confidence(message(4, "of another"))
+    pairing.on_companion("confidence", message(4, "of another"))
     assert taken(pairing) is None
-    pairing.on_confidence(message(5, "of a"))
+    pairing.on_companion("confidence", message(5, "of a"))
     assert taken(pairing) == ("a", "of a", None, 1)
-    pairing.on_confidence(message(6, "of b"))
+    pairing.on_companion("confidence", message(6, "of b"))
     pairing.on_mask(message(6, "b"), 2)
     assert taken(pairing) == ("b", "of b", None, 2)
 
 
 def test_stamps_match_to_the_nanosecond() -> None:
     pairing = Pairing()
-    pairing.expect_confidence(True)
+    pairing.expect(["confidence"])
     pairing.on_mask(message(10**9 + 1, "a"), 1)
-    pairing.on_confidence(message(10**9 + 2, "no"))
+    pairing.on_companion("confidence", message(10**9 + 2, "no"))
     assert taken(pairing) is None
-    pairing.on_confidence(message(10**9 + 1, "yes"))
+    pairing.on_companion("confidence", message(10**9 + 1, "yes"))
     assert taken(pairing) == ("a", "yes", None, 1)
 
 
 def test_a_confidence_that_never_comes_costs_one_mask_of_delay() -> None:
     pairing = Pairing()
-    pairing.expect_confidence(True)
+    pairing.expect(["confidence"])
     pairing.on_mask(message(1, "a"), 1)
     assert taken(pairing) is None
     pairing.on_mask(message(2, "b"), 2)
@@ -68,9 +68,9 @@ def test_a_confidence_that_never_comes_costs_one_mask_of_delay() -> None:
 
 def test_a_mask_is_let_go_when_the_publisher_of_confidence_leaves() -> None:
     pairing = Pairing()
-    pairing.expect_confidence(True)
+    pairing.expect(["confidence"])
     pairing.on_mask(message(1, "a"), 1)
-    pairing.expect_confidence(False)
+    pairing.expect([])
     assert taken(pairing) == ("a", None, None, 1)
 
 
@@ -94,13 +94,47 @@ def test_camera_info_is_the_newest_of_the_masks_frame() -> None:
     assert set(pairing.info_frames()) == {"left", "right"}
 
 
+def test_depth_is_awaited_as_confidence_is_and_beside_it() -> None:
+    pairing = Pairing()
+    pairing.expect(["confidence", "depth"])
+    for first, second in (("confidence", "depth"), ("depth", "confidence")):
+        pairing.on_mask(message(1, "a"), 1)
+        pairing.on_companion(first, message(1, f"{first} of a"))
+        assert not pairing.has_match
+        pairing.on_companion(second, message(1, f"{second} of a"))
+        match = pairing.take()
+        assert (match.confidence.text, match.depth.text) == ("confidence of a", "depth of a")
+    pairing.on_companion("depth", message(2, "depth of b"))  # it is there long before the mask
+    pairing.on_companion("depth", message(3, "depth of another"))
+    pairing.on_mask(message(2, "b"), 2)
+    pairing.on_mask(message(4, "c"), 3)
+    match = pairing.take()
+    assert (match.mask.text, match.confidence, match.depth.text) == ("b", None, "depth of b")
+    pairing.expect(["confidence"])  # the publisher of depth leaves
+    pairing.on_companion("confidence", message(4, "confidence of c"))
+    match = pairing.take()
+    assert (match.mask.text, match.confidence.text, match.depth) == ("c", "confidence of c", None)
+
+
+def test_masks_that_waited_in_vain_are_counted() -> None:
+    pairing = Pairing()
+    pairing.on_mask(message(1), 1)
+    assert pairing.missed() == {"confidence": 0, "depth": 0}, "nobody publishes them"
+    pairing.expect(["depth"])
+    for stamp in (2, 3, 4):
+        pairing.on_mask(message(stamp), stamp)
+    assert pairing.missed() == {"confidence": 0, "depth": 2}
+
+
 def test_memory_is_bounded() -> None:
     pairing = Pairing()
-    pairing.expect_confidence(True)
+    pairing.expect(COMPANIONS)
     for stamp in range(1000):
-        pairing.on_confidence(message(stamp, f"of {stamp}"))
+        for name in COMPANIONS:
+            pairing.on_companion(name, message(stamp, f"{name} of {stamp}"))
         pairing.on_info(message(stamp, frame=f"frame {stamp}"))
-    assert len(pairing._confidences) == KEPT_CONFIDENCES
+    assert {name: len(kept) for name, kept in pairing._early.items()} == COMPANIONS
     assert pairing.info_frames() == tuple(f"frame {i}" for i in range(1000 - KEPT_FRAMES, 1000))
-    pairing.on_mask(message(1000 - KEPT_CONFIDENCES, "a"), 1)
-    assert taken(pairing) == ("a", f"of {1000 - KEPT_CONFIDENCES}", None, 1)
+    oldest = 1000 - COMPANIONS["confidence"]
+    pairing.on_mask(message(oldest, "a"), 1)
+    assert taken(pairing) == ("a", f"confidence of {oldest}", None, 1)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rclpy.guard_condition import GuardCondition
@@ -19,14 +20,14 @@ from seg_perception.nodes.subscription import NewestSubscription
 from seg_perception.nodes.worker import Taken, Worker
 from seg_perception.occupancy.looks import MaskIds, read_look
 from seg_perception.occupancy.mapper import Look, Result, raised
-from seg_perception.occupancy.pairing import Match, Pairing
+from seg_perception.occupancy.pairing import COMPANIONS, Match, Pairing
 from seg_perception.parameters import OccupancyParameters
 
 Handler = Callable[["OccupancyCamera", Match, dict[str, Any]], None]
 
 
 class OccupancyCamera:
-    """Inputs `label_mask`, `confidence`, `camera_info`, `label_info` and the outputs of each look.
+    """Inputs `label_mask`, its companions, `camera_info`, `label_info`; outputs of each look.
 
     An empty name is the only camera of its node. `handler` does the work of one match.
     """
@@ -84,8 +85,8 @@ class OccupancyCamera:
         self._guard = self._node.create_guard_condition(wake, callback_group=worker)
         callbacks: Mapping[str, tuple[type, Callable[..., None]]] = {
             "label_mask": (Image, self._on_mask),
-            "confidence": (Image, self._on_confidence),
             "camera_info": (CameraInfo, pairing.on_info),
+            **{name: (Image, partial(self._on_companion, name)) for name in COMPANIONS},
         }
         for name, (kind, callback) in callbacks.items():
             self._inputs[name] = NewestSubscription(
@@ -117,7 +118,7 @@ class OccupancyCamera:
         """Follow what the publishers offer now."""
         for subscription in self._inputs.values():
             subscription.refresh()
-        self._expect_confidence()
+        self._expect_companions()
 
     # As a source of the worker
 
@@ -175,6 +176,7 @@ class OccupancyCamera:
         """Return what diagnostics tell of this camera."""
         return {
             "camera_info_frames": ", ".join(self._pairing.info_frames()),
+            **{f"without_{name}": str(n) for name, n in self._pairing.missed().items()},
             **self.monitor.values(now),
         }
 
@@ -191,17 +193,17 @@ class OccupancyCamera:
 
     def _on_mask(self, message: Image, info: dict[str, Any]) -> None:
         self._last_mask = time.monotonic()
-        self._expect_confidence()
+        self._expect_companions()
         self._pairing.on_mask(message, info)
         self._wake()
 
-    def _on_confidence(self, message: Image) -> None:
-        self._pairing.on_confidence(message)
+    def _on_companion(self, name: str, message: Image) -> None:
+        self._pairing.on_companion(name, message)
         self._wake()
 
-    def _expect_confidence(self) -> None:
-        confidence = self._inputs.get("confidence")
-        self._pairing.expect_confidence(confidence is not None and confidence.publishers() > 0)
+    def _expect_companions(self) -> None:
+        heard = {n: self._inputs.get(n) for n in COMPANIONS}
+        self._pairing.expect(n for n, s in heard.items() if s is not None and s.publishers() > 0)
         self._wake()
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from seg_perception.errors import GeometryError, ImageError
 from seg_perception.labels import GROUPS, UNKNOWN
 from seg_perception.manifest import Manifest
-from seg_perception.messages import stamp_ns, to_array
+from seg_perception.messages import stamp_ns, to_array, to_depth
 from seg_perception.occupancy.camera import Camera
 from seg_perception.occupancy.mapper import Look
 from seg_perception.occupancy.pairing import Match
@@ -49,26 +49,36 @@ class MaskIds:
 def read_look(match: Match, ids: MaskIds, *, name: str, frame: str, rectified: bool) -> Look:
     """Return what the mapper adds; `name` is the camera's, `frame` its optical frame's.
 
-    Raises ImageError for a mask or confidence that cannot be read, GeometryError for a CameraInfo
-    that is missing or cannot be.
+    Raises ImageError for a mask, confidence or depth that cannot be read, GeometryError for a
+    CameraInfo that is missing or cannot be.
     """
     mask, header = match.mask, match.mask.header
     labels = _plane(mask, "label_mask")
-    confidence = None
+    confidence = depth = None
     if match.confidence is not None:
         confidence = np.ascontiguousarray(_plane(match.confidence, "confidence"))
-        if confidence.shape != labels.shape:
-            raise ImageError(
-                f"confidence is {confidence.shape[1]}x{confidence.shape[0]} but label_mask is "
-                f"{labels.shape[1]}x{labels.shape[0]}: take both from one segmentation"
-            )
+        _check_same_size(confidence, labels, "confidence", "take both from one segmentation")
+    if match.depth is not None:
+        depth = to_depth(match.depth)
+        _check_same_size(depth, labels, "depth", "register it to the picture that is segmented")
     if match.info is None:
         raise GeometryError(
             f"no CameraInfo of frame {str(header.frame_id)!r} yet: publish camera_info with the "
             "frame_id of the masks"
         )
     camera = Camera.from_info(match.info, labels.shape, rectified=rectified)
-    return Look(ids.to_groups(labels), confidence, camera, name, frame, stamp_ns(header))
+    groups = ids.to_groups(labels)
+    return Look(groups, confidence, camera, name, frame, stamp_ns(header), depth)
+
+
+def _check_same_size(
+    plane: NDArray[Any], labels: NDArray[np.uint8], what: str, advice: str
+) -> None:
+    if plane.shape != labels.shape:
+        raise ImageError(
+            f"{what} is {plane.shape[1]}x{plane.shape[0]} but label_mask is "
+            f"{labels.shape[1]}x{labels.shape[0]}: {advice}"
+        )
 
 
 def _plane(message: Any, what: str) -> NDArray[np.uint8]:

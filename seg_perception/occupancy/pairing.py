@@ -1,12 +1,15 @@
-"""Which mask, confidence and CameraInfo belong together: those of one stamp and one frame."""
+"""Which mask, CameraInfo and companions belong together: those of one stamp and one frame."""
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from seg_perception.messages import stamp_ns
 
-KEPT_CONFIDENCES = 4  # that may come before their mask
+# How many companions of a mask are kept that come before it. Confidence leaves its node with the
+# mask; depth leaves the camera with the picture, a whole segmentation before.
+COMPANIONS = {"confidence": 4, "depth": 16}
 KEPT_FRAMES = 8  # whose CameraInfo is remembered
 
 Key = TypeVar("Key")
@@ -19,55 +22,58 @@ class Match(NamedTuple):
     confidence: Any | None
     info: Any | None
     tag: Any
+    depth: Any | None = None
 
 
 class Pairing:
     """Match the messages of one camera; methods may be called from several threads.
 
-    A mask waits for the confidence of its stamp while somebody publishes confidence, and until the
-    next mask comes; then it goes without. One match waits to be taken: the newest. Messages are
-    matched by their header alone, in the order of their arrival, so time may jump.
+    A mask waits for each companion of its stamp that somebody publishes, and until the next mask
+    comes; then it goes without. One match waits to be taken: the newest. Messages are matched by
+    their header alone, in the order of their arrival, so time may jump.
     """
 
     def __init__(self) -> None:
-        """Start with nothing, and expect no confidence."""
+        """Start with nothing, and expect masks alone."""
         self._lock = threading.Lock()
-        self._expects_confidence = False
+        self._expected: frozenset[str] = frozenset()
         self._infos: OrderedDict[str, Any] = OrderedDict()
-        self._confidences: OrderedDict[int, Any] = OrderedDict()
+        self._early: dict[str, OrderedDict[int, Any]] = {n: OrderedDict() for n in COMPANIONS}
         self._mask: tuple[Any, Any] | None = None
-        self._ready: tuple[Any, Any | None, Any] | None = None
+        self._found: dict[str, Any] = {}  # companions of the waiting mask
+        self._ready: tuple[Any, Any, dict[str, Any]] | None = None
+        self._missed = dict.fromkeys(COMPANIONS, 0)
 
-    def expect_confidence(self, expected: bool) -> None:
-        """Say whether somebody publishes confidence."""
+    def expect(self, companions: Iterable[str]) -> None:
+        """Say which companions somebody publishes."""
         with self._lock:
-            self._expects_confidence = expected
-            if not expected and self._mask is not None:
-                self._release(None)
+            self._expected = frozenset(companions)
+            self._release_if_complete()
 
     def on_info(self, info: Any) -> None:
         """Keep the newest CameraInfo of each frame."""
         with self._lock:
             _keep(self._infos, str(info.header.frame_id), info, KEPT_FRAMES)
 
-    def on_confidence(self, confidence: Any) -> None:
-        """Take a confidence; it completes the mask of its stamp, or waits for it."""
-        stamp = stamp_ns(confidence.header)
+    def on_companion(self, name: str, message: Any) -> None:
+        """Take a companion; it joins the waiting mask of its stamp, or waits for it."""
+        stamp = stamp_ns(message.header)
         with self._lock:
             if self._mask is not None and stamp_ns(self._mask[0].header) == stamp:
-                self._release(confidence)
+                self._found[name] = message
+                self._release_if_complete()
             else:
-                _keep(self._confidences, stamp, confidence, KEPT_CONFIDENCES)
+                _keep(self._early[name], stamp, message, COMPANIONS[name])
 
     def on_mask(self, mask: Any, tag: Any) -> None:
         """Take a mask; the one before it waits no longer."""
         with self._lock:
-            if self._mask is not None:
-                self._release(None)
+            self._release()
             self._mask = mask, tag
-            confidence = self._confidences.pop(stamp_ns(mask.header), None)
-            if confidence is not None or not self._expects_confidence:
-                self._release(confidence)
+            stamp = stamp_ns(mask.header)
+            early = {name: kept.pop(stamp, None) for name, kept in self._early.items()}
+            self._found = {name: found for name, found in early.items() if found is not None}
+            self._release_if_complete()
 
     def take(self) -> Match | None:
         """Return the newest match that nobody took, if there is one."""
@@ -75,8 +81,14 @@ class Pairing:
             ready, self._ready = self._ready, None
             if ready is None:
                 return None
-            mask, confidence, tag = ready
-            return Match(mask, confidence, self._infos.get(str(mask.header.frame_id)), tag)
+            mask, tag, found = ready
+            return Match(
+                mask,
+                found.get("confidence"),
+                self._infos.get(str(mask.header.frame_id)),
+                tag,
+                found.get("depth"),
+            )
 
     @property
     def has_match(self) -> bool:
@@ -88,11 +100,23 @@ class Pairing:
         with self._lock:
             return tuple(self._infos)
 
-    def _release(self, confidence: Any | None) -> None:
+    def missed(self) -> dict[str, int]:
+        """Return by companion how many masks waited for it in vain."""
+        with self._lock:
+            return dict(self._missed)
+
+    def _release_if_complete(self) -> None:
+        if self._expected <= self._found.keys():
+            self._release()
+
+    def _release(self) -> None:
         """Make the waiting mask the match to be taken."""
-        if self._mask is not None:
-            mask, tag = self._mask
-            self._ready, self._mask = (mask, confidence, tag), None
+        if self._mask is None:
+            return
+        for name in self._expected - self._found.keys():
+            self._missed[name] += 1
+        self._ready = (*self._mask, self._found)
+        self._mask, self._found = None, {}
 
 
 def _keep(kept: "OrderedDict[Key, Any]", key: Key, value: Any, count: int) -> None:
