@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import GeometryError
 from seg_perception.labels import GROUPS
-from seg_perception.occupancy import camera, grid, sweep
+from seg_perception.occupancy import camera, grid, reduced, sweep
 from seg_perception.occupancy.camera import Camera, Ground, Pose, ground_points
 from seg_perception.occupancy.grid import EvidenceGrid
 from seg_perception.occupancy.reduced import Reduced, reduce
@@ -113,7 +113,7 @@ class Mapper:
         self.restarts = 0  # how often time jumped back
         self.in_odom = False
         self._poses = poses
-        for module in (camera, grid, sweep):
+        for module in (camera, grid, reduced, sweep):
             module.warm_up()
 
     def update(self, look: Look) -> Result:

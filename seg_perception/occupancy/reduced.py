@@ -64,6 +64,12 @@ def reduce(
     return Reduced(np.ascontiguousarray(groups[rows, cols]), np.ascontiguousarray(sure), points)
 
 
+def warm_up() -> None:
+    """Compile, or load from the cache, so that no frame waits for it."""
+    groups, foot = np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int32)
+    _choose(groups, foot, np.zeros(256, np.int32), 1, np.empty((1, 1, 2), np.int32))
+
+
 @compiled
 def _choose(groups: Any, foot: Any, importance: Any, step: int, chosen: Any) -> None:
     """Write row and column of the pixel that speaks for each block."""
