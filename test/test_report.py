@@ -49,7 +49,7 @@ def test_report_html_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
         beside={"overlay.mp4": "the drive"},
     )
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 3
+    assert page.count("data:image/jpeg;base64,") == 4
     assert page.count("<svg") == 4
     assert 'src="http' not in page
     assert "<b>bold" not in page, "names are escaped"
