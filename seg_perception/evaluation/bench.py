@@ -24,6 +24,7 @@ from rich.progress import track
 from seg_perception.decoding import decode_scores
 from seg_perception.errors import DataError, SegPerceptionError
 from seg_perception.evaluation.clip import bundled_pictures
+from seg_perception.files import written_whole
 from seg_perception.images import convert
 from seg_perception.launch_arguments import private_environment
 from seg_perception.manifest import Manifest
@@ -104,11 +105,9 @@ def ambiguous_cells(scores: NDArray[np.float32]) -> float:
 
 
 def write_json(result: Mapping[str, Any], path: Path) -> None:
-    """Write beside `path`, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    os.replace(beside, path)
+    """Write the whole of it, or ModelError and nothing."""
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
 def export_both(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from seg_perception import outputs
-from seg_perception.errors import ManifestError, ModelError, ProviderError
+from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
 from seg_perception.runtimes import agreement
 from seg_perception.runtimes.agreement import Port
@@ -85,7 +85,7 @@ class OnnxRuntime:
             y: NDArray[Any] = self._session.run([self._output.name], {self._input.name: x})[0]
         except Exception as error:  # ONNX Runtime's own types
             raise ModelError(
-                f"the network of {self._path} fails on a picture: {_reason(error)}"
+                f"the network of {self._path} fails on a picture: {first_line(error)}"
             ) from error
         if y.shape != self._output.shape:  # seen for the first time, or dynamic
             _, self._output = self._agree([self._output._replace(shape=y.shape)])
@@ -137,7 +137,7 @@ def open_session(
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises types of its own, most of them Exception's
-        reason = _reason(error)
+        reason = first_line(error)
         advice = next((text for part, text in ADVICE.items() if part in reason), None)
         raise ModelError(
             f"{path} ({path.stat().st_size} bytes) cannot be loaded: "
@@ -162,8 +162,3 @@ def _dtype(kind: str) -> str:
     """Return numpy's name of a type such as tensor(float)."""
     name = kind[7:-1] if kind.startswith("tensor(") else kind
     return {"float": "float32", "double": "float64"}.get(name, name)
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of ONNX Runtime's message."""
-    return str(error).partition("\n")[0]
