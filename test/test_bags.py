@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from seg_perception import messages
 from seg_perception.errors import DataError
@@ -15,6 +17,7 @@ from seg_perception.evaluation.bags import (
     RawMessage,
     deserialize,
     message_class,
+    open_bag,
     serialize,
 )
 
@@ -124,3 +127,70 @@ def test_nothing_written_is_an_empty_bag(tmp_path: Path) -> None:
     with BagReader(write(tmp_path / "r.mcap", 0)) as bag:
         assert bag.topics == {}
         assert list(bag.raw()) == []
+
+
+def many_chunks(folder: Path) -> Path:
+    """Write 40 pictures of 100 kB, which fill several chunks of an mcap file."""
+    random = np.random.default_rng(0)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/mask", IMAGE, typestore=STORE)
+        for i in range(40):
+            message = deserialize(image(i + 1))
+            message.height, message.width, message.step = 250, 400, 400
+            message.data = random.integers(0, 256, 100_000).astype(np.uint8)
+            writer.write(connection, i + 1, serialize(message, IMAGE))
+    return next(folder.glob("*.mcap"))
+
+
+def test_a_bag_without_its_end_is_read_up_to_the_damage(tmp_path: Path) -> None:
+    path = many_chunks(tmp_path / "bag")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    for place in (path, path.parent):
+        with open_bag(place) as bag:
+            assert "is damaged: read up to byte" in bag.damage
+            assert f"of {len(content) // 2}, at least" in bag.damage
+            read = list(bag.messages(["/mask"]))
+            expected = 40 if place.is_dir() else len(read)  # metadata.yaml knows
+            assert bag.count("/mask") == expected
+        assert 5 < len(read) < 25
+        assert [messages.stamp_ns(m.header) for m in read] == list(range(1, len(read) + 1))
+    (path.parent / "metadata.yaml").unlink()  # as a killed recorder leaves it
+    with open_bag(path.parent) as bag:
+        assert len(list(bag.raw())) == len(read)
+    with pytest.raises(DataError, match="cannot be read as a bag"):
+        BagReader(path)
+
+
+def test_a_whole_bag_is_not_damaged(tmp_path: Path) -> None:
+    path = many_chunks(tmp_path / "bag")
+    content = path.read_bytes()
+    with open_bag(path) as bag:
+        assert bag.damage == ""
+        assert len(list(bag.raw())) == 40
+    path.write_bytes(content[:-4])  # all but the last bytes of the footer
+    with open_bag(path) as bag:
+        assert "at least 4 bytes lost" in bag.damage
+        assert len(list(bag.raw())) == 40
+    path.write_bytes(bytes(100))
+    with pytest.raises(DataError, match="cannot be read as a bag"):
+        open_bag(path)
+
+
+def test_a_bag_of_ros_1_is_read(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    header = store.types["std_msgs/msg/Header"](
+        5, store.types["builtin_interfaces/msg/Time"](1, 2), "camera"
+    )
+    pixels = np.arange(12, dtype=np.uint8)
+    message = store.types[IMAGE](header, 3, 4, "mono8", 0, 4, pixels)
+    with Ros1Writer(tmp_path / "old.bag") as writer:
+        connection = writer.add_connection("/mask", IMAGE, typestore=store)
+        writer.write(connection, 7, store.serialize_ros1(message, IMAGE))
+    with open_bag(tmp_path / "old.bag") as bag:
+        assert bag.count("/mask") == 1
+        (read,) = bag.messages(["/mask"])
+    assert messages.stamp_ns(read.header) == 1_000_000_002
+    assert (messages.to_array(read).ravel() == pixels).all()
+    with open_bag(tmp_path / "old.bag") as bag, pytest.raises(DataError, match="of ROS 1"):
+        bag.deserialize(RawMessage("/mask", IMAGE, 0, b"short"))

@@ -1,16 +1,18 @@
 """Read and write bags without ROS; the one module that knows rosbags."""
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from seg_perception.errors import DataError
+from seg_perception.evaluation.mended import MendedPath, find_cut
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -58,24 +60,61 @@ def message_class(kind: str) -> Any:
     return STORE.types[kind]
 
 
-class BagReader:
-    """Iterate over a rosbag2: a folder, or a lone mcap or sqlite3 file."""
+def choose_image_topic(
+    known: Mapping[str, str], wanted: str | None = None, *, but: Collection[str] = ()
+) -> str:
+    """Return the image topic `wanted`, or the only one there is; DataError lists the choices.
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`; raises DataError when it is missing or damaged."""
+    `known` is the message type of each topic. Topics in `but` are not for choice.
+    """
+    images = [t for t, kind in known.items() if kind in IMAGE_TYPES and t not in but]
+    if wanted is None and len(images) != 1:
+        raise DataError(
+            f"the bag has {len(images)} image topics ({', '.join(images) or 'none'}); choose one "
+            "with --image-topic"
+        )
+    topic = wanted or images[0]
+    if topic not in images:
+        raise DataError(f"{topic} is no image topic; there are {', '.join(images) or 'none'}")
+    return topic
+
+
+def open_bag(path: Path) -> "BagReader":
+    """Open a bag of ROS 2, up to its damage, or of ROS 1 (*.bag)."""
+    return Ros1BagReader(path) if path.suffix == ".bag" else BagReader(path, mend=True)
+
+
+class BagReader:
+    """Iterate over a rosbag2: a folder, or a lone mcap or sqlite3 file.
+
+    `damage` says what is missing of a bag that was mended, and is empty otherwise.
+    """
+
+    def __init__(self, path: Path, *, mend: bool = False) -> None:
+        """Open `path`; raises DataError when it is missing or damaged.
+
+        `mend`: an mcap file without its end is read as far as it goes.
+        """
+        self.damage = ""
         if not path.exists():
             raise DataError(
                 f"no bag at {path}; give the folder that holds metadata.yaml, or a file"
             )
         try:
-            self._reader = Reader(path)
-            self._reader.open()
+            if mend:
+                path, self.damage = _find_damage(path)
+            self._reader = self._open(MendedPath(path) if self.damage else path)
         except Exception as error:  # rosbags lets errors of its parsers through as they are
             raise DataError(
                 f"{path} cannot be read as a bag: {type(error).__name__}: {error}; "
                 "check that the recording was closed (ros2 bag reindex repairs one that was not)"
             ) from error
         self._path = path
+
+    def _open(self, path: Path | MendedPath) -> Any:
+        reader = Reader(path)
+        reader.open()
+        return reader
 
     def __enter__(self) -> "BagReader":
         return self
@@ -92,6 +131,10 @@ class BagReader:
     def topics(self) -> dict[str, str]:
         """Return the message type of each topic."""
         return {c.topic: c.msgtype for c in self._reader.connections}
+
+    def count(self, topic: str) -> int:
+        """Return how many messages the bag says that it holds of a topic."""
+        return sum(c.msgcount for c in self._reader.connections if c.topic == topic)
 
     def raw(self, topics: Collection[str] = ()) -> Iterator[RawMessage]:
         """Yield the messages of `topics` (all when empty) in the order of their times.
@@ -123,7 +166,51 @@ class BagReader:
 
     def messages(self, topics: Collection[str] = ()) -> Iterator[Any]:
         """Yield what `raw` yields as message objects."""
-        return map(deserialize, self.raw(topics))
+        return map(self.deserialize, self.raw(topics))
+
+    def deserialize(self, message: RawMessage) -> Any:
+        """Return the message object of bytes that this bag gave; DataError when it is none."""
+        return deserialize(message)
+
+
+class Ros1BagReader(BagReader):
+    """Iterate over a bag of ROS 1, whose messages are not CDR; fields are named as in ROS 2."""
+
+    _store = get_typestore(Stores.ROS1_NOETIC)
+
+    def _open(self, path: Path | MendedPath) -> Any:
+        reader = Ros1Reader(path)
+        reader.open()
+        return reader
+
+    def deserialize(self, message: RawMessage) -> Any:
+        """Return the message object of bytes that this bag gave; DataError when it is none."""
+        try:
+            return self._store.deserialize_ros1(message.data, message.type)
+        except Exception as error:  # as in deserialize
+            raise DataError(
+                f"{len(message.data)} bytes on {message.topic} are no {message.type} of ROS 1 "
+                f"({type(error).__name__}: {error}); the recording is damaged"
+            ) from error
+
+
+def _find_damage(path: Path) -> tuple[Path, str]:
+    """Return what is to be read and what is missing of it.
+
+    A recorder that was killed leaves a folder without metadata.yaml: its only mcap file is read.
+    """
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        found = list(path.glob("*.mcap"))
+        path = found[0] if len(found) == 1 else path
+    said = []
+    for file in sorted(path.glob("*.mcap")) if path.is_dir() else [path]:
+        cut = find_cut(file) if file.suffix == ".mcap" else None
+        if cut is not None:
+            said.append(
+                f"{file.name} is damaged: read up to byte {cut.end} of {file.stat().st_size}, "
+                f"{f'at least {cut.lost} bytes' if cut.lost else 'its end'} lost"
+            )
+    return path, "; ".join(said)
 
 
 class BagWriter:

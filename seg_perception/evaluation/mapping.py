@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seg_perception import messages
 from seg_perception.drawing import draw_overlay
 from seg_perception.errors import DataError, GeometryError, ImageError
-from seg_perception.evaluation.bags import IMAGE_TYPES, BagReader, RawMessage, deserialize
+from seg_perception.evaluation.bags import BagReader, RawMessage, choose_image_topic, deserialize
 from seg_perception.evaluation.birdseye import Picture, StillCamera, View, draw_map
 from seg_perception.evaluation.video import write_video
 from seg_perception.images import to_bgr
@@ -83,15 +83,7 @@ def map_bag(
 
 def find_topics(known: dict[str, str], image_topic: str | None = None) -> Topics:
     """Choose pictures, the CameraInfo beside them, and odometry; DataError lists the choices."""
-    images = [t for t, kind in known.items() if kind in IMAGE_TYPES]
-    if image_topic is None and len(images) != 1:
-        raise DataError(
-            f"the bag has {len(images)} image topics ({', '.join(images) or 'none'}); choose one "
-            "with --image-topic"
-        )
-    image = image_topic or images[0]
-    if image not in images:
-        raise DataError(f"{image} is no image topic; there are {', '.join(images) or 'none'}")
+    image = choose_image_topic(known, image_topic)
     infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
     beside = f"{image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
     if beside not in infos and len(infos) != 1:
