@@ -17,7 +17,7 @@ ROS = [
     "ros-rosgraph-msgs",
     "ros-std-srvs",
 ]
-EVALUATE = ["av>=12", "jinja2>=3", "matplotlib>=3.6", "rich>=13", "rosbags>=0.10"]
+EVALUATE = ["av>=12", "jinja2>=3", "matplotlib>=3.6", "rich>=13", "rosbags>=0.11"]
 
 setup(
     name=NAME,

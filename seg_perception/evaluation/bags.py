@@ -1,12 +1,22 @@
 """Read and write bags without ROS; the one module that knows rosbags."""
 
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -15,6 +25,13 @@ from seg_perception.errors import DataError
 from seg_perception.evaluation.mended import MendedPath, find_cut
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+NO_HASH = "RIHS01_" + "0" * 64  # of a type whose hash is not known
+# Reliable and transient local: a player gives the last message to those who come late.
+LATCHED = Qos(
+    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
+    deadline=QosTime(0, 0), lifespan=QosTime(0, 0), liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=QosTime(0, 0), avoid_ros_namespace_conventions=False,
+)  # fmt: skip
 STORE = get_typestore(Stores.ROS2_JAZZY)
 # The store lacks vision_msgs, which is no part of ROS's core; fields as in its release 4.
 for _kind, _fields in {
@@ -33,6 +50,20 @@ class RawMessage(NamedTuple):
     type: str
     time_ns: int
     data: bytes
+
+
+class Topic(NamedTuple):
+    """A topic as a bag describes it.
+
+    `definition` is the text of its type, `digest` the type's hash, each empty where the bag lacks
+    it; `qos` is what its publishers offered.
+    """
+
+    name: str
+    type: str
+    definition: str = ""
+    digest: str = ""
+    qos: tuple[Qos, ...] = ()
 
 
 def deserialize(message: RawMessage) -> Any:
@@ -136,6 +167,18 @@ class BagReader:
         """Return how many messages the bag says that it holds of a topic."""
         return sum(c.msgcount for c in self._reader.connections if c.topic == topic)
 
+    def described(self) -> list[Topic]:
+        """Return each topic of a rosbag2 with all that the bag tells of it.
+
+        Where several publishers were recorded, the first one describes their topic.
+        """
+        found: dict[tuple[str, str], Topic] = {}
+        for c in self._reader.connections:
+            qos = tuple(c.ext.offered_qos_profiles)
+            topic = Topic(c.topic, c.msgtype, c.msgdef.data, c.digest, qos)
+            found.setdefault((c.topic, c.msgtype), topic)
+        return list(found.values())
+
     def raw(self, topics: Collection[str] = ()) -> Iterator[RawMessage]:
         """Yield the messages of `topics` (all when empty) in the order of their times.
 
@@ -214,18 +257,30 @@ def _find_damage(path: Path) -> tuple[Path, str]:
 
 
 class BagWriter:
-    """Write one mcap file from CDR bytes; it appears under its name only when it is whole."""
+    """Write one mcap file from CDR bytes; it appears under its name only when it is whole.
+
+    Raises DataError where it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         """Begin `path` (*.mcap); what stood there is replaced on success alone."""
         self._path = path
-        self._beside = path.with_name(path.name + ".part")
-        shutil.rmtree(self._beside, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = Writer(self._beside, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._connections: dict[tuple[str, str], Connection] = {}
+        with self._named():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A folder that nobody else has; the file in it states its own final name.
+            beside = tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+        self._beside = Path(beside)
+        self._writer = Writer(
+            self._beside / path.stem, version=9, storage_plugin=StoragePlugin.MCAP
+        )
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
-        self._connections: dict[str, Connection] = {}
+        try:
+            with self._named():
+                self._writer.open()
+        except BaseException:
+            shutil.rmtree(self._beside, ignore_errors=True)
+            raise
 
     def __enter__(self) -> "BagWriter":
         return self
@@ -236,16 +291,47 @@ class BagWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
-        if error is None:
-            (written,) = self._beside.glob("*.mcap")
-            written.replace(self._path)
-        shutil.rmtree(self._beside, ignore_errors=True)
+        try:
+            if error is None:
+                with self._named():
+                    self._writer.close()
+                    (written,) = self._beside.glob("*/*.mcap")
+                    written.replace(self._path)
+            else:
+                with suppress(Exception):  # where the disk is full, this fails again
+                    self._writer.close()
+        finally:
+            shutil.rmtree(self._beside, ignore_errors=True)
+
+    def add_topic(self, topic: Topic) -> None:
+        """Describe a topic before its first message; needless for types of ROS's own."""
+        text, digest = topic.definition, topic.digest
+        if topic.type in STORE.fielddefs:
+            text = text or STORE.generate_msgdef(topic.type, ros_version=2)[0]
+            digest = digest or STORE.hash_rihs01(topic.type)
+        self._connections[topic.name, topic.type] = self._writer.add_connection(
+            topic.name,
+            topic.type,
+            msgdef=text,
+            rihs01=digest or NO_HASH,
+            offered_qos_profiles=topic.qos,
+        )
 
     def write(self, message: RawMessage) -> None:
         """Append one message."""
-        if message.topic not in self._connections:
-            self._connections[message.topic] = self._writer.add_connection(
-                message.topic, message.type, typestore=STORE
-            )
-        self._writer.write(self._connections[message.topic], message.time_ns, message.data)
+        key = (message.topic, message.type)
+        if key not in self._connections:
+            self.add_topic(Topic(*key))
+        with self._named():
+            self._writer.write(self._connections[key], message.time_ns, message.data)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file where a full disk or a forbidden folder ends the writing."""
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self._path} cannot be written: {error.strerror or error}; choose another "
+                "place, nothing is left here"
+            ) from error
