@@ -1,6 +1,8 @@
-"""Segment a camera: ros2 launch seg_perception robot.launch.py camera:=/camera
+"""Segment a camera, and map what it sees where occupancy:=true:
 
-The node brings itself up; this file emits no transitions. See --show-args.
+ros2 launch seg_perception robot.launch.py camera:=/camera
+
+The nodes bring themselves up; this file emits no transitions. See --show-args.
 """
 
 import os
@@ -13,7 +15,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from seg_perception.launch_arguments import PROFILES, segmentation_settings
+from seg_perception.launch_arguments import PROFILES, occupancy_settings, segmentation_settings
 
 ARGUMENTS = [
     DeclareLaunchArgument("camera", default_value="/camera", description="namespace of the camera"),
@@ -32,48 +34,60 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "profile", default_value="cpu", choices=list(PROFILES), description="kind of machine"
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-    DeclareLaunchArgument("params_file", default_value="", description="YAML of parameters"),
+    DeclareLaunchArgument(
+        "occupancy", default_value="false", choices=["true", "false"],
+        description="map too; params_file or tf tells where the camera stands",
+    ),
+    DeclareLaunchArgument(
+        "depth", default_value="", description="registered depth for occupancy_node, if not depth"
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
+    DeclareLaunchArgument(
+        "params_file", default_value="", description="YAML of parameters, of both nodes"
+    ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="false", choices=["true", "false"],
         description="take the time from /clock (bags played with --clock)",
     ),
-    DeclareLaunchArgument("log_level", default_value="info", description="of the node"),
+    DeclareLaunchArgument("log_level", default_value="info", description="of the nodes"),
     DeclareLaunchArgument(
         "rviz", default_value="false", choices=["true", "false"], description="open rviz2"
     ),
 ]  # fmt: skip
 
 
-def start_node(context: LaunchContext) -> list[Node]:
-    """Create segmentation_node from the arguments' values."""
+def start_nodes(context: LaunchContext) -> list[Node]:
+    """Create the nodes from the arguments' values."""
     values = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
+    wanted = {"segmentation_node": segmentation_settings}
+    if values["occupancy"] == "true":
+        wanted["occupancy_node"] = occupancy_settings
     share = Path(get_package_share_directory("seg_perception"))
-    settings = segmentation_settings(
-        values,
-        fastdds_profile=str(share / "config" / "fastdds.xml"),
-        environment=os.environ,
-    )
+    profile = str(share / "config" / "fastdds.xml")
     files = [values["params_file"]] if values["params_file"] else []
-    return [
-        Node(
-            package="seg_perception",
-            executable="segmentation_node",
-            name="segmentation_node",
-            namespace=values["namespace"],
-            parameters=[settings.parameters, *files],
-            remappings=settings.remaps,
-            additional_env=settings.environment,
-            arguments=["--ros-args", "--log-level", values["log_level"]],
-            output="screen",
-            respawn=True,
-            respawn_delay=2.0,
+    nodes = []
+    for name, settings_of in wanted.items():
+        settings = settings_of(values, fastdds_profile=profile, environment=os.environ)
+        nodes.append(
+            Node(
+                package="seg_perception",
+                executable=name,
+                name=name,
+                namespace=values["namespace"],
+                parameters=[settings.parameters, *files],
+                remappings=settings.remaps,
+                additional_env=settings.environment,
+                arguments=["--ros-args", "--log-level", values["log_level"]],
+                output="screen",
+                respawn=True,
+                respawn_delay=2.0,
+            )
         )
-    ]
+    return nodes
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the node, and rviz2 when it is wanted."""
+    """Return the nodes, and rviz2 when it is wanted."""
     share = Path(get_package_share_directory("seg_perception"))
     rviz = Node(
         package="rviz2",
@@ -82,4 +96,4 @@ def generate_launch_description() -> LaunchDescription:
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     # rviz2 first: where it is not installed, the launch fails before a node runs.
-    return LaunchDescription([*ARGUMENTS, rviz, OpaqueFunction(function=start_node)])
+    return LaunchDescription([*ARGUMENTS, rviz, OpaqueFunction(function=start_nodes)])

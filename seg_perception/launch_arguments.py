@@ -21,8 +21,14 @@ ALLOCATOR = {
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
+# Parameters that say what the ids of a mask mean.
+SHARED = ("model", "label_space")
+# What occupancy_node hears of segmentation_node, in the namespace of both.
+HEARD = ("label_mask", "confidence", "camera_info", "label_info")
+
+
 class NodeSettings(NamedTuple):
-    """Parameters, remaps and environment of segmentation_node."""
+    """Parameters, remaps and environment of a node."""
 
     parameters: dict[str, Any]
     remaps: list[tuple[str, str]]
@@ -32,7 +38,7 @@ class NodeSettings(NamedTuple):
 def segmentation_settings(
     arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
 ) -> NodeSettings:
-    """Turn launch arguments (all strings) into settings.
+    """Turn launch arguments (all strings) into settings of segmentation_node.
 
     `camera` is the namespace of a camera: its pictures are `<camera>/image_raw` unless `image`
     names another topic; camera_info is the neighbour of the picture's topic. What `environment`
@@ -43,17 +49,42 @@ def segmentation_settings(
     parameters: dict[str, Any] = {
         **PROFILES[arguments["profile"]],
         "image_transport": arguments["image_transport"],
-        "use_sim_time": arguments["use_sim_time"] == "true",
+        **_common_parameters(arguments),
     }
-    for name in ("model", "label_space"):
-        if arguments[name]:
-            parameters[name] = arguments[name]
+    remaps = [("image", image), ("camera_info", info)]
+    return NodeSettings(parameters, remaps, _missing(fastdds_profile, environment))
+
+
+def occupancy_settings(
+    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
+) -> NodeSettings:
+    """Turn the same arguments into settings of an occupancy_node that maps those masks.
+
+    `depth` names the topic of the pictures' registered depth; empty leaves it at `depth`.
+    """
+    profile = PROFILES[arguments["profile"]]
+    parameters = {
+        **{name: profile[name] for name in SHARED if name in profile},
+        **_common_parameters(arguments),
+    }
+    remaps = [(name, f"segmentation_node/{name}") for name in HEARD]
+    if arguments["depth"]:
+        remaps.append(("depth", arguments["depth"]))
+    return NodeSettings(parameters, remaps, _missing(fastdds_profile, environment))
+
+
+def _common_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Return what both nodes are told alike."""
+    return {
+        "use_sim_time": arguments["use_sim_time"] == "true",
+        **{name: arguments[name] for name in SHARED if arguments[name]},
+    }
+
+
+def _missing(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `environment` lacks for large pictures."""
     wanted = message_environment(fastdds_profile)
-    return NodeSettings(
-        parameters,
-        [("image", image), ("camera_info", info)],
-        {name: value for name, value in wanted.items() if name not in environment},
-    )
+    return {name: value for name, value in wanted.items() if name not in environment}
 
 
 def message_environment(fastdds_profile: str) -> dict[str, str]:

@@ -3,14 +3,16 @@
 import ast
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from seg_perception.launch_arguments import PROFILES, segmentation_settings
-from seg_perception.parameters import SegmentationParameters, specs
+from seg_perception.launch_arguments import PROFILES, occupancy_settings, segmentation_settings
+from seg_perception.parameters import OccupancyParameters, SegmentationParameters, specs
 
 ROOT = Path(__file__).parent.parent
+BOTH = ["segmentation_node", "occupancy_node"]
 DEFAULTS = {
     "camera": "/camera",
     "image": "",
@@ -19,13 +21,14 @@ DEFAULTS = {
     "label_space": "",
     "profile": "cpu",
     "use_sim_time": "false",
+    "depth": "",
 }
 
 
-def settings(environment: dict[str, str] | None = None, **changes: str):
-    return segmentation_settings(
-        {**DEFAULTS, **changes}, fastdds_profile="/p.xml", environment=environment or {}
-    )
+def settings(
+    environment: dict[str, str] | None = None, of: Any = segmentation_settings, **changes: str
+):
+    return of({**DEFAULTS, **changes}, fastdds_profile="/p.xml", environment=environment or {})
 
 
 def test_a_camera_names_its_topics() -> None:
@@ -47,6 +50,27 @@ def test_only_what_was_given_overrides_the_defaults() -> None:
     assert (given["model"], given["use_sim_time"], given["provider"]) == ("/m.onnx", True, "cuda")
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    "given", [{}, {"model": "/m.onnx"}, {"label_space": "groups", "use_sim_time": "true"}]
+)
+def test_occupancy_reads_the_masks_as_they_are_made(profile: str, given: dict[str, str]) -> None:
+    masks = settings(profile=profile, **given).parameters
+    mapped = settings(of=occupancy_settings, profile=profile, **given)
+    assert set(mapped.parameters) <= {*specs(OccupancyParameters), "use_sim_time"}
+    for name in ("model", "label_space", "use_sim_time"):
+        assert mapped.parameters.get(name) == masks.get(name)
+    assert mapped.environment == settings().environment
+
+
+def test_occupancy_hears_its_neighbour_in_any_namespace() -> None:
+    heard = {n: f"segmentation_node/{n}"
+             for n in ("label_mask", "confidence", "camera_info", "label_info")}  # fmt: skip
+    assert dict(settings(of=occupancy_settings).remaps) == heard
+    with_depth = settings(of=occupancy_settings, depth="/camera/aligned_depth/image").remaps
+    assert dict(with_depth) == {**heard, "depth": "/camera/aligned_depth/image"}
+
+
 def test_the_users_environment_wins() -> None:
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         assert settings().environment[name] == "/p.xml"
@@ -65,20 +89,33 @@ def test_profiles_and_config_files_name_real_parameters(profile: str) -> None:
         assert set(yaml.safe_load(path.read_text())["/**"]["ros__parameters"]) <= set(known)
 
 
-def test_the_launch_file_is_sound_python_and_describes_itself() -> None:
+@pytest.mark.parametrize("occupancy", ["false", "true"])
+def test_the_launch_file_is_sound_python_and_describes_itself(
+    occupancy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = ROOT / "launch" / "robot.launch.py"
     ast.parse(path.read_text())
     if not (importlib.util.find_spec("launch") and importlib.util.find_spec("launch_ros")):
         pytest.skip("launch and launch_ros are not installed (they come with ROS, not from PyPI)")
     from launch import LaunchContext
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
+    from launch_ros.actions import Node
 
+    # The package's share folder, where it is not installed as colcon does.
+    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "seg_perception"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    (tmp_path / "share" / "seg_perception").mkdir()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     description = get_launch_description_from_python_launch_file(str(path))
     context = LaunchContext()
     names = [a.name for a in description.get_launch_arguments()]
-    assert {"camera", "model", "profile", "params_file"} <= set(names)
-    for entity in description.entities:
-        entity.visit(context)
+    assert {"camera", "model", "profile", "occupancy", "depth", "params_file"} <= set(names)
+    context.launch_configurations["occupancy"] = occupancy
+    made = [node for entity in description.entities for node in entity.visit(context) or ()]
+    assert all(isinstance(node, Node) for node in made)
+    started = [node.node_executable for node in made]
+    assert started == (BOTH if occupancy == "true" else BOTH[:1])
 
 
 def test_the_fast_dds_profile_has_a_large_segment() -> None:
