@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     mapping.add_argument("--out", type=Path, required=True, help="folder for map.mp4, map.png")
     mapping.set_defaults(command=_map, extra="evaluate")
 
+    label = commands.add_parser("label", help="copy a bag, with masks beside its pictures")
+    label.add_argument("bag", type=Path, help="rosbag2: a folder, or an mcap or db3 file")
+    label.add_argument("--model", default="default", help="a model file or name")
+    label.add_argument("--image-topic", help="pictures, where the bag has several topics")
+    label.add_argument("-o", "--out", type=Path, required=True, help="OUT.mcap")
+    label.set_defaults(command=_label, extra="evaluate")
+
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
     bench.add_argument("--json", type=Path, required=True, help="file to write")
@@ -254,6 +261,31 @@ def _map(options: argparse.Namespace) -> int:
     print(f"{options.out / 'map.mp4'}: {mapped.pictures} pictures")
     for reason, count in mapped.skipped.items():
         print(f"{count} pictures are not in the map: {reason}", file=sys.stderr)
+    return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from seg_perception.evaluation.labelling import label_bag
+    from seg_perception.segmenter import Segmenter
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("labelling", total=None)
+        labelled = label_bag(
+            options.bag,
+            Segmenter.load(options.model),
+            options.out,
+            image_topic=options.image_topic,
+            on_picture=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    print(f"{options.out}: {labelled.pictures} pictures have labels")
+    for reason in labelled.reasons:
+        print(f"not labelled: {reason}", file=sys.stderr)
+    further = labelled.unreadable - len(labelled.reasons)
+    if further:
+        print(f"not labelled: {further} further pictures", file=sys.stderr)
     return 0
 
 
