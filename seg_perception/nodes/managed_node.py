@@ -1,0 +1,269 @@
+"""What every node of this package is, whatever it does with what its cameras send."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Header
+
+from seg_perception.errors import ImageError, SegPerceptionError
+from seg_perception.messages import stamp_ns
+from seg_perception.monitor import StreamMonitor
+from seg_perception.nodes import params
+from seg_perception.nodes.diagnostics import diagnostics, status
+from seg_perception.nodes.worker import Source, Worker
+from seg_perception.parameters import NodeParameters
+
+GRAPH_PERIOD = 0.5  # seconds between looks at the publishers' offers
+WARN_PERIOD = 5.0  # seconds between warnings about what is skipped
+
+Health = tuple[bytes, str]  # level and message of a diagnostic
+
+
+class Stream(Source, Protocol):
+    """A camera of a node: its inputs, its outputs, and how they fare."""
+
+    name: str
+
+    @property
+    def monitor(self) -> StreamMonitor:
+        """What is counted of it."""
+
+    def withdraw(self) -> None:
+        """Destroy the publishers."""
+
+    def deafen(self) -> None:
+        """End the subscriptions."""
+
+    def refresh(self) -> None:
+        """Follow what the publishers offer now."""
+
+
+AnyCamera = TypeVar("AnyCamera", bound=Stream)
+Parameters = TypeVar("Parameters", bound=NodeParameters)
+
+
+class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
+    """A lifecycle node that brings itself up and works on pictures beside its executor.
+
+    Whatever is wrong with its parameters or with a message, it lives, and its diagnostics say so
+    in every state. A node's own class says what it configures and how it walks through a picture;
+    its __init__ ends with `bring_up`.
+    """
+
+    def __init__(self, name: str, parameters: type[Parameters], **options: Any) -> None:
+        # Callbacks run one at a time; one that waits (for a model to load) holds up no other.
+        self._group = ReentrantCallbackGroup()
+        super().__init__(name, **options)
+        self._kind, self._topic = parameters, name.removesuffix("_node")
+        self._state = "unconfigured"
+        self._config_error = ""
+        self._cameras: list[AnyCamera] = []
+        self._checks = [params.refuse_bad_values(parameters, self._is_configured)]
+        self._start_complaints = params.declare(self, parameters)
+        self._settings = params.read(self, parameters)
+        self._worker = Worker(self)
+
+    def bring_up(self) -> None:
+        """Speak from now on, and begin to configure where the node is its own manager."""
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._on_parameters_set)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        period = self._settings.diagnostics_period
+        self.create_timer(period, self._publish_diagnostics, clock=steady)
+        self.create_timer(GRAPH_PERIOD, self._follow_publishers, clock=steady)
+        if self._settings.autostart:
+            # Beside the executor, so that diagnostics speak meanwhile.
+            self._worker.submit(self._start)
+
+    @property
+    def default_callback_group(self) -> ReentrantCallbackGroup:
+        """Group of everything that names no other."""
+        return self._group
+
+    def end(self) -> None:
+        """Finish the work under way."""
+        self._worker.end()
+
+    # What a node fills in
+
+    @abstractmethod
+    def _configure(self, parameters: Parameters) -> None:
+        """Load what the work needs, make the cameras; SegPerceptionError says why not."""
+
+    def _withdraw(self) -> None:
+        """Give back what `_configure` made, however far it came."""
+        for camera in self._cameras:
+            camera.withdraw()
+        self._cameras = []
+        self._state = "unconfigured"
+
+    @abstractmethod
+    def _listen(self, camera: AnyCamera) -> None:
+        """Tell what is known beforehand, and subscribe."""
+
+    @abstractmethod
+    def _work(self, camera: AnyCamera, message: Any) -> None:
+        """Walk through one picture; ImageError says why it cannot be read."""
+
+    @abstractmethod
+    def _values(self, camera: AnyCamera | None) -> dict[str, str]:
+        """Return what diagnostics tell of a camera; of the node while it has none."""
+
+    @abstractmethod
+    def _condition(self, camera: AnyCamera) -> Health:
+        """Return the first thing that is wrong with an active camera, in the order of causes."""
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load what the work needs, create the publishers."""
+        self._state = "configuring"
+        try:
+            if self._start_complaints:
+                raise SegPerceptionError("; ".join(self._start_complaints.values()))
+            self._configure(params.read(self, self._kind))
+        except Exception as error:  # rclpy would swallow any other without a word
+            known = isinstance(error, SegPerceptionError)
+            self._config_error = str(error) if known else repr(error)
+            self._withdraw()
+            self.get_logger().fatal(f"cannot configure: {self._config_error}")
+            return TransitionCallbackReturn.FAILURE
+        self._config_error = ""
+        self._state = "inactive"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the cameras."""
+        result = super().on_activate(state)
+        self._worker.open(self._cameras)
+        for camera in self._cameras:
+            self._listen(camera)
+        self._state = "active"
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; what was configured stays."""
+        self._stop_listening()
+        self._state = "inactive"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back."""
+        self._stop_listening()
+        self._withdraw()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End in any state."""
+        self._stop_listening()
+        self._state = "finalized"
+        return TransitionCallbackReturn.SUCCESS
+
+    def _start(self) -> None:
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _stop_listening(self) -> None:
+        self._worker.close()
+        for camera in self._cameras:
+            camera.deafen()
+
+    # One picture
+
+    def _process(self, camera: AnyCamera, message: Any, info: dict[str, Any]) -> None:
+        """Work on one message; whatever is wrong with it, the node lives and says so."""
+        monitor = camera.monitor
+        monitor.on_received(time.monotonic(), *sender(info))
+        try:
+            self._work(camera, message)
+        except ImageError as error:
+            self._skip(monitor.on_unreadable, error)
+        except Exception as error:
+            if self.context.ok():  # publishing fails once the node is told to stop
+                monitor.on_failed(time.monotonic(), repr(error))
+                self.get_logger().error(f"failed: {error!r}", throttle_duration_sec=WARN_PERIOD)
+
+    def _skip(self, count: Callable[[float, str], None], error: SegPerceptionError) -> None:
+        count(time.monotonic(), str(error))
+        self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
+
+    def _age(self, header: Header) -> float:
+        """Seconds from the picture's stamp to now, on the node's clock."""
+        return (int(self.get_clock().now().nanoseconds) - stamp_ns(header)) / 1e9
+
+    # Parameters
+
+    def _is_configured(self) -> bool:
+        return self._state != "unconfigured"
+
+    def _check_parameters(self, changes: list[Any]) -> SetParametersResult:
+        """Refuse bad values, and changes that come too late."""
+        results = [check(changes) for check in self._checks]
+        return next((r for r in results if not r.successful), results[0])
+
+    def _on_parameters_set(self, changes: list[Any]) -> None:
+        for change in changes:
+            self._start_complaints.pop(change.name, None)
+        self._settings = params.read(self, self._kind)
+
+    # What the node tells of itself
+
+    def _follow_publishers(self) -> None:
+        for camera in self._cameras:
+            camera.refresh()
+
+    def _publish_diagnostics(self) -> None:
+        """Publish one status a camera; one for the node while it has none."""
+        states = [self._status(camera) for camera in self._cameras] or [self._status(None)]
+        self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), states))
+
+    def _status(self, camera: AnyCamera | None) -> DiagnosticStatus:
+        level, message = self._health(camera)
+        values = {"state": self._state, **self._values(camera)}
+        if self._config_error:
+            values["last_error"] = self._config_error
+        topic = camera.name if camera is not None and camera.name else self._topic
+        return status(f"{self.get_name()}: {topic}", level, message, values)
+
+    def _health(self, camera: AnyCamera | None) -> Health:
+        if self._config_error:
+            return DiagnosticStatus.ERROR, self._config_error
+        if self._state != "active" or camera is None:
+            return DiagnosticStatus.OK, self._state
+        return self._condition(camera)
+
+
+def sender(info: dict[str, Any]) -> tuple[str, int | None]:
+    """Return who sent a message, and its place in that publisher's sequence."""
+    return str(info.get("publisher_gid")), info.get("publication_sequence_number")
+
+
+def run(kind: Callable[[], ManagedNode[Any, Any]], args: list[str] | None = None) -> None:
+    """Run a node until it is told to stop."""
+    rclpy.init(args=args)
+    node = kind()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():  # after a signal, whatever is under way fails: its context is gone
+            raise
+    finally:
+        executor.shutdown()
+        node.end()
+        node.destroy_node()
+        rclpy.try_shutdown()
