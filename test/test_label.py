@@ -1,5 +1,9 @@
 """seg-perception label: a bag in, the same bag with labels beside its pictures out."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -9,7 +13,7 @@ import numpy as np
 import pytest
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from seg_perception import cli, messages
 from seg_perception.drawing import draw_overlay
@@ -150,10 +154,13 @@ def test_a_model_of_labels_alone_gives_no_confidence(
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
+@pytest.mark.parametrize("mode", ["NONE", "FILE", "MESSAGE"])
 def test_folders_of_both_storages_are_labelled(
-    segmenter: Segmenter, tmp_path: Path, plugin: StoragePlugin
+    segmenter: Segmenter, tmp_path: Path, plugin: StoragePlugin, mode: str
 ) -> None:
-    with Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+    bag = Writer(tmp_path / "bag", version=9, storage_plugin=plugin)
+    bag.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    with bag as writer:
         connection = writer.add_connection("/camera/image", IMAGE, typestore=STORE)
         for i in range(3):
             sent = raw_picture((i + 1) * 10**9, picture(i))
@@ -222,6 +229,20 @@ def test_an_interrupted_run_leaves_nothing(
 
     with pytest.raises(stop):
         label(bag, segmenter, tmp_path / "new" / "out.mcap", on_picture=interrupt)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_control_c_ends_the_command_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.mcap"
+    command = [sys.executable, "-m", "seg_perception.cli", "label", str(CLIP), "-o", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("new/*.part")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
     assert list((tmp_path / "new").iterdir()) == []
 
 
