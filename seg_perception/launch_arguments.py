@@ -19,6 +19,7 @@ ALLOCATOR = {
 
 # Where Fast DDS 3 (Kilted and newer) and Fast DDS 2 (Jazzy) look for their profile.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+OLD_NAME = ("humble", "jazzy")  # distributions with Fast DDS 2
 
 
 # Parameters that say what the ids of a mask mean.
@@ -83,13 +84,20 @@ def _common_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 def _missing(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what `environment` lacks for large pictures."""
-    wanted = message_environment(fastdds_profile)
+    wanted = message_environment(fastdds_profile, environment.get("ROS_DISTRO", ""))
     return {name: value for name, value in wanted.items() if name not in environment}
 
 
-def message_environment(fastdds_profile: str) -> dict[str, str]:
-    """Return the environment in which a process exchanges large pictures without loss."""
-    return {**ALLOCATOR, **dict.fromkeys(PROFILE_VARIABLES, fastdds_profile)}
+def message_environment(fastdds_profile: str, distribution: str = "") -> dict[str, str]:
+    """Return the environment in which a process exchanges large pictures without loss.
+
+    Without the name of the ROS distribution the profile is set for all: Fast DDS 3 reads both
+    variables, and then logs that it knows the profile already.
+    """
+    names = PROFILE_VARIABLES
+    if distribution:
+        names = names[1:] if distribution in OLD_NAME else names[:1]
+    return {**ALLOCATOR, **dict.fromkeys(names, fastdds_profile)}
 
 
 def private_environment(fastdds_profile: str) -> dict[str, str]:

@@ -75,6 +75,11 @@ def test_the_users_environment_wins() -> None:
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         assert settings().environment[name] == "/p.xml"
     assert "MALLOC_TOP_PAD_" in settings().environment
+    jazzy, kilted = (settings({"ROS_DISTRO": name}).environment for name in ("jazzy", "kilted"))
+    assert jazzy["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/p.xml"
+    assert kilted["FASTDDS_DEFAULT_PROFILES_FILE"] == "/p.xml"
+    assert not {"FASTDDS_DEFAULT_PROFILES_FILE"} & set(jazzy)
+    assert not {"FASTRTPS_DEFAULT_PROFILES_FILE"} & set(kilted)
     mine = settings({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine.xml"}).environment
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in mine
 
