@@ -330,16 +330,17 @@ def _last_diagnostic(bag: Path) -> dict[str, str]:
 
 def _print_table(console: Console, report: Report) -> None:
     table = Table(title="seg_perception demo", show_header=False)
+    ages = report.age_ms or {}
     rows = {
         "mean IoU (void ignored)": f"{report.miou:.3f}",
         "pixel accuracy": f"{report.pixel_accuracy:.3f}",
         "pictures in / masks out": f"{report.frames_in} / {report.frames_out}",
         "rate": f"{report.rate_hz:.1f} Hz",
-        "age p50 / p95 / p99": " / ".join(f"{v:.0f}" for v in report.age_ms.values()) + " ms",
+        "age p50 / p95 / p99": " / ".join(f"{v:.0f}" for v in ages.values()) + " ms",
         "network": f"{report.stage_ms.get('network', float('nan')):.1f} ms",
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    for name, iou in report.per_class_iou.items():
+    for name, iou in (report.per_class_iou or {}).items():
         table.add_row(f"  IoU {name}", "-" if iou is None else f"{iou:.3f}")
     console.print(table)

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seg_perception.files import written_whole
 from seg_perception.labels import LabelSpace
 
 SCHEMA = 1
@@ -25,25 +25,52 @@ INK = "#010203"  # stands for the page's own text colour
 RATE_WINDOW = 15  # masks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """The numbers of one run; the keys of report.json. Shares are 0..1, times milliseconds."""
+    """The numbers of one run; the keys of report.json. Shares are 0..1, times milliseconds.
 
-    miou: float
-    miou_void_counted: float
-    pixel_accuracy: float
-    per_class_iou: dict[str, float | None]
+    None: not measured, and then no key. The scores stand in `agreement_with` instead where another
+    network's labels took the place of the truth.
+    """
+
+    miou: float | None = None
+    miou_void_counted: float | None = None
+    pixel_accuracy: float | None = None
+    per_class_iou: Mapping[str, float | None] | None = None
+    agreement_with: Mapping[str, Any] | None = None
+    teacher: str | None = None
+    confusion_matrix: Sequence[Sequence[int]] | None = None
+    void_ids: Sequence[int] | None = None
     frames_in: int
     frames_out: int
+    frames_scored: int | None = None
     dropped: int
-    rate_hz: float
-    age_ms: dict[str, float]
-    stage_ms: dict[str, float]
+    skipped: Mapping[str, int] | None = None
+    damage: str | None = None
+    interrupted: bool | None = None
+    rate_hz: float | None = None
+    age_ms: Mapping[str, float] | None = None
+    stage_ms: Mapping[str, float]
+    stage_p95_ms: Mapping[str, float] | None = None
+    peak_memory_mb: float | None = None
     model: str
     provider: str
     threads: int
-    notes: tuple[str, ...] = ()
+    source: str | None = None
+    truth: str | None = None
+    verdicts: Sequence[Mapping[str, Any]] | None = None
+    notes: Sequence[str] = ()
     schema: int = SCHEMA
+
+    def content(self) -> dict[str, Any]:
+        """Return what report.json holds: the keys that were measured."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """Return miou, per_class_iou ... against the truth or the teacher; empty without any."""
+        scores = self.agreement_with or self.content()
+        return scores if scores.get("miou") is not None else {}
 
 
 class Sample(NamedTuple):
@@ -52,8 +79,8 @@ class Sample(NamedTuple):
     title: str
     picture: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    map: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None = None
+    map: NDArray[np.uint8] | None = None
 
 
 class Timeline(NamedTuple):
@@ -66,7 +93,7 @@ class Timeline(NamedTuple):
 
 def write_json(path: Path, report: Report) -> None:
     """Write report.json."""
-    _replace(path, json.dumps(asdict(report), indent=2) + "\n")
+    _replace(path, json.dumps(report.content(), indent=2) + "\n")
 
 
 def write_html(
@@ -74,29 +101,32 @@ def write_html(
     report: Report,
     *,
     samples: Sequence[Sample],
-    timeline: Timeline,
-    confusion: NDArray[np.int64],
+    timeline: Timeline | None = None,
+    confusion: NDArray[np.int64] | None = None,
     space: LabelSpace,
     beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write one self-contained page: pictures and charts are inside it.
 
-    `confusion` is int64 (K+1,K+1) by (truth, prediction), as ConfusionMatrix counts it. `beside`
-    names files in the same folder and says what they are.
+    `confusion` is int64 (K+1,K+1) by (truth, prediction), as ConfusionMatrix counts it; `timeline`
+    belongs to a run through live nodes. `beside` names files in the same folder and says what they
+    are.
     """
     templates = Environment(
         loader=PackageLoader("seg_perception.evaluation", "."),
         autoescape=select_autoescape(default=True, default_for_string=True),
     )
-    charts = {
-        "classes": _class_bars(report, space),
-        "age": _age_chart(timeline),
-        "rate": _rate_chart(timeline),
-        "confusion": _confusion_chart(confusion, space),
-    }
+    charts = {}
+    if report.scores:
+        charts["classes"] = _class_bars(report.scores, space)
+    if confusion is not None:
+        charts["confusion"] = _confusion_chart(confusion, space)
+    if timeline is not None:
+        charts |= {"age": _age_chart(timeline), "rate": _rate_chart(timeline)}
     page = templates.get_template("report.html.j2").render(
         report=report,
-        samples=[(s.title, *(_jpeg(p) for p in s[1:])) for s in samples],
+        scores=report.scores,
+        samples=[(s.title, _columns(s, report)) for s in samples],
         legend=[(n, "rgb({}, {}, {})".format(*space.colours[i])) for i, n in space.class_map()],
         charts=charts,
         rate_window=RATE_WINDOW,
@@ -106,9 +136,15 @@ def write_html(
 
 
 def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)
+    with written_whole(path) as beside:
+        beside.write_text(text, "utf-8")
+
+
+def _columns(sample: Sample, report: Report) -> list[tuple[str, str]]:
+    """Return what stands side by side: a caption and a jpeg each."""
+    truth = f"labels of {report.teacher}" if report.teacher else "ground truth (black: void)"
+    captions = (f"camera, {sample.title}", "labels", truth, "map from above")
+    return [(c, _jpeg(p)) for c, p in zip(captions, sample[1:], strict=True) if p is not None]
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
@@ -134,18 +170,18 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _class_bars(report: Report, space: LabelSpace) -> str:
-    scores = [(n, v) for n, v in report.per_class_iou.items() if v is not None]
+def _class_bars(measured: Mapping[str, Any], space: LabelSpace) -> str:
+    scores = [(n, v) for n, v in measured["per_class_iou"].items() if v is not None]
     scores.sort(key=lambda s: s[1])
     figure, axes = _axes(6, 0.3 * len(scores) + 0.6)
     colours = [space.colours[space.names.index(name)] / 255 for name, _ in scores]
     bars = axes.barh([n for n, _ in scores], [v for _, v in scores], color=colours)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9, color=INK)
     axes.set_xlim(0, 1.05)
-    axes.axvline(report.miou, color=RED, linewidth=1, linestyle="--")
+    axes.axvline(measured["miou"], color=RED, linewidth=1, linestyle="--")
     axes.annotate(
-        f"mean {report.miou:.3f}", (report.miou, -0.4), xytext=(4, 0), textcoords="offset points",
-        fontsize=9, color=RED,
+        f"mean {measured['miou']:.3f}", (measured["miou"], -0.4), xytext=(4, 0),
+        textcoords="offset points", fontsize=9, color=RED,
     )  # fmt: skip
     return _svg(figure)
 
