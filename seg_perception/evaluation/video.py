@@ -1,7 +1,7 @@
-"""H.264 video that a browser plays."""
+"""Videos: H.264 that a browser plays is written, everything that PyAV knows is read."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import DataError
+
+FAULTS = (av.FFmpegError, OSError, IndexError)  # the last where a file has no video stream
 
 
 def write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], *, rate: float) -> int:
@@ -46,3 +48,28 @@ def _write(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: float) -> in
         if count:
             container.mux(stream.encode(None))
     return count
+
+
+def count_frames(path: Path) -> int | None:
+    """Return how many pictures a video says that it holds, None when it does not say.
+
+    Raises DataError for a file that is no video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            return int(container.streams.video[0].frames) or None
+    except FAULTS as error:
+        raise DataError(f"{path} cannot be read as a video: {error}") from error
+
+
+def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pictures of a video, BGR uint8 (H,W,3), as they are shown.
+
+    Raises DataError for a file that is no video, and where it is damaged.
+    """
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    except FAULTS as error:
+        raise DataError(f"{path} cannot be read as a video: {error}") from error
