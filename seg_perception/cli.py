@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from seg_perception.errors import SegPerceptionError
+from seg_perception.errors import SegPerceptionError, UsageError
+from seg_perception.evaluation.arguments import add_evaluate, whole_number
 
 # Where a camera is on its robot, besides its height.
 MOUNT = {
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
+    except UsageError as error:
+        return _wrong_usage(str(error))
     except SegPerceptionError as error:
         print(f"seg-perception: {error}", file=sys.stderr)
         return 1
@@ -110,10 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     label.add_argument("-o", "--out", type=Path, required=True, help="OUT.mcap")
     label.set_defaults(command=_label, extra="evaluate")
 
+    evaluate = commands.add_parser("evaluate", help="score a model on recorded pictures")
+    add_evaluate(evaluate)
+    evaluate.set_defaults(command=_evaluate, extra="evaluate")
+
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
     bench.add_argument("--json", type=Path, required=True, help="file to write")
-    bench.add_argument("--rounds", type=_count, default=120, help="of every contender")
+    bench.add_argument("--rounds", type=whole_number, default=120, help="of every contender")
     bench.set_defaults(command=_bench, extra="ros,evaluate,export,train")
 
     train = commands.add_parser("train", help="train a network from scratch")
@@ -121,13 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, help="YAML that overrides training.train.Config")
     train.set_defaults(command=_train, extra="train,export")
     return parser
-
-
-def _count(text: str) -> int:
-    """Return a number of at least 1, or the error that argparse shows."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -287,6 +287,12 @@ def _label(options: argparse.Namespace) -> int:
     if further:
         print(f"not labelled: {further} further pictures", file=sys.stderr)
     return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from seg_perception.evaluation.command import run
+
+    return run(options)
 
 
 def _bench(options: argparse.Namespace) -> int:

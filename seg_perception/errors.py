@@ -33,6 +33,10 @@ class GeometryError(SegPerceptionError):
     """A camera, pose or grid that gives no map."""
 
 
+class UsageError(SegPerceptionError):
+    """A command that asks for what it cannot give as it is written."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its type's name where it says nothing."""
     return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
