@@ -1,5 +1,6 @@
 """seg-perception label: a bag in, the same bag with labels beside its pictures out."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -108,6 +109,17 @@ def test_labels_of_the_bundled_clip_are_the_segmenters(tmp_path: Path) -> None:
         drawn = draw_overlay(image.image, expected.labels, segmenter.space).astype(int)
         assert np.abs(messages.decode(overlay).image - drawn).mean() < 4
     assert contents(CLIP) == before
+
+
+def test_a_labelled_bag_evaluates_to_one(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    bag, out, model = write(tmp_path / "b.mcap", drive()), tmp_path / "out.mcap", str(make_model())
+    assert cli.main(["label", str(bag), "--model", model, "-o", str(out)]) == 0
+    pictures = ["--bag", str(out), "--image-topic", "/camera/image"]
+    labels = ["--labels", MASK.name, "--out", str(tmp_path / "report")]
+    assert cli.main(["evaluate", "--model", model, *pictures, *labels]) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["frames_out"] == 3
+    assert report["miou"] == report["pixel_accuracy"] == 1.0
 
 
 def test_originals_keep_bytes_times_definitions_and_qos(
