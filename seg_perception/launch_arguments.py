@@ -94,7 +94,7 @@ def message_environment(fastdds_profile: str, distribution: str = "") -> dict[st
     Without the name of the ROS distribution the profile is set for all: Fast DDS 3 reads both
     variables, and then logs that it knows the profile already.
     """
-    names = PROFILE_VARIABLES
+    names: tuple[str, ...] = PROFILE_VARIABLES
     if distribution:
         names = names[1:] if distribution in OLD_NAME else names[:1]
     return {**ALLOCATOR, **dict.fromkeys(names, fastdds_profile)}
