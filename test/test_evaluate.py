@@ -362,6 +362,18 @@ def test_a_cut_bag_is_evaluated_up_to_its_damage(
     assert "bytes lost" in said
 
 
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    make_model: Make, halves: np.ndarray, tmp_path: Path, evaluate: Callable[..., Any]
+) -> None:
+    (tmp_path / "out").write_text("a file in the way")
+    pictures = write_pictures(tmp_path / "p", halves)
+    status, _, said = evaluate("--model", make_model(), "--images", pictures)
+    assert status == 1
+    assert "out is no folder" in said
+    assert "evaluating" not in said
+    assert (tmp_path / "out").read_text() == "a file in the way"
+
+
 @pytest.fixture
 def endless(tmp_path: Path) -> Path:
     """Return a folder of many large pictures."""

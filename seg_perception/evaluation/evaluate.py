@@ -25,6 +25,7 @@ from seg_perception.evaluation.require import Requirement
 from seg_perception.evaluation.samples import Samples
 from seg_perception.evaluation.sources import Frame, Key, Source, ahead
 from seg_perception.evaluation.truth import Labels, Truth
+from seg_perception.files import check_output
 from seg_perception.manifest import Manifest
 from seg_perception.segmenter import Segmenter
 
@@ -63,6 +64,8 @@ def evaluate(
     nothing could be compared, and for truth that does not fit its picture or the model's classes.
     """
     _check_requirements(requirements, truth)
+    for name in WRITTEN:
+        check_output(out / name)  # now rather than when all is done
     for name in WRITTEN:  # what an earlier run left is not taken for this one's
         (out / name).unlink(missing_ok=True)
     run = Run(segmenter, truth, void_ids)
