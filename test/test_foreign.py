@@ -390,7 +390,7 @@ def test_the_command_imports_and_shows(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_card_in_the_readme_works(tmp_path: Path) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(name:.*?)```", readme, re.DOTALL)
     (tmp_path / "card.yaml").write_text(text)
     path = write_network(tmp_path / "network.onnx", dynamic=True)
     model = onnx.load(path)
