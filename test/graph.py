@@ -155,7 +155,20 @@ class Graph:
         return future.result()
 
     def state(self) -> str:
-        return self.call(GetState, f"{self.name}/get_state", GetState.Request()).current_state.label
+        client = self.node.create_client(GetState, f"{self.name}/get_state")
+        self.wait(client.service_is_ready)
+        futures = []
+
+        def answered() -> bool:
+            # A reply is lost when the node has not met this client yet: asking again is free.
+            futures.append(client.call_async(GetState.Request()))
+            self.wait(futures[-1].done, 5.0, must=False)
+            return any(future.done() for future in futures)
+
+        self.wait(answered)
+        self.node.destroy_client(client)
+        done = next(future for future in futures if future.done())
+        return str(done.result().current_state.label)
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request()
