@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg_perception.errors import DataError, ImageError, UsageError, first_line
+from seg_perception.evaluation.measure import Key
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.evaluation.report import Report, write_html, write_json
 from seg_perception.evaluation.require import Requirement
 from seg_perception.evaluation.samples import Samples
-from seg_perception.evaluation.sources import Frame, Key, Source, ahead
+from seg_perception.evaluation.sources import Frame, Source, ahead
 from seg_perception.evaluation.truth import Labels, Truth
 from seg_perception.files import check_output
 from seg_perception.manifest import Manifest

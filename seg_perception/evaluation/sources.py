@@ -22,11 +22,11 @@ from seg_perception.evaluation.bags import (
     choose_image_topic,
     open_bag,
 )
+from seg_perception.evaluation.measure import Key
 from seg_perception.evaluation.video import count_frames, read_video
 from seg_perception.images import to_bgr
 
 Picture = NDArray[np.uint8]
-Key = int | str  # stamp in nanoseconds, or name
 PICTURE_KINDS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 APART = 32  # messages of a topic that may come before the partner of the first of them
 MASKS = "label_mask"  # how topics of our own masks end

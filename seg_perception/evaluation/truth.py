@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from seg_perception import messages
 from seg_perception.errors import DataError
-from seg_perception.evaluation.sources import Frame, Key
+from seg_perception.evaluation.measure import Key
+from seg_perception.evaluation.sources import Frame
 from seg_perception.labels import UNKNOWN
 from seg_perception.manifest import Manifest
 from seg_perception.segmenter import Segmenter
