@@ -247,7 +247,13 @@ def test_an_interrupted_run_leaves_nothing(
 def test_control_c_ends_the_command_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out.mcap"
     command = [sys.executable, "-m", "seg_perception.cli", "label", str(CLIP), "-o", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it runs in the background, such as these tests, without Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("new/*.part")) and time.monotonic() < deadline:
             time.sleep(0.02)
