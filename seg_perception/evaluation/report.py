@@ -50,6 +50,7 @@ class Report:
     interrupted: bool | None = None
     rate_hz: float | None = None
     age_ms: Mapping[str, float] | None = None
+    jitter_ms: Mapping[str, float] | None = None
     stage_ms: Mapping[str, float]
     stage_p95_ms: Mapping[str, float] | None = None
     peak_memory_mb: float | None = None
