@@ -63,18 +63,19 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if values["occupancy"] == "true":
         wanted["occupancy_node"] = occupancy_settings
     share = Path(get_package_share_directory("seg_perception"))
-    profile = str(share / "config" / "fastdds.xml")
+    fastdds = str(share / "config" / "fastdds.xml")
+    profile = str(share / "config" / f"{values['profile']}.yaml")
     files = [values["params_file"]] if values["params_file"] else []
     nodes = []
     for name, settings_of in wanted.items():
-        settings = settings_of(values, fastdds_profile=profile, environment=os.environ)
+        settings = settings_of(values, fastdds_profile=fastdds, environment=os.environ)
         nodes.append(
             Node(
                 package="seg_perception",
                 executable=name,
                 name=name,
                 namespace=values["namespace"],
-                parameters=[settings.parameters, *files],
+                parameters=[profile, settings.parameters, *files],
                 remappings=settings.remaps,
                 additional_env=settings.environment,
                 arguments=["--ros-args", "--log-level", values["log_level"]],

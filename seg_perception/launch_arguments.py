@@ -4,12 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# What a profile changes; everything else keeps the default of parameters.py.
-PROFILES: dict[str, dict[str, Any]] = {
-    "arm": {"model": "tiny", "threads": 2},
-    "cpu": {"threads": 2},
-    "gpu": {"provider": "cuda"},
-}
+# Kinds of machines; config/<profile>.yaml holds what a profile changes, for both nodes.
+PROFILES = ("arm", "cpu", "gpu")
 # glibc gives the pages of large messages back after each one unless told otherwise.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
@@ -48,7 +44,6 @@ def segmentation_settings(
     image = arguments["image"] or f"{arguments['camera'].rstrip('/')}/image_raw"
     info = f"{image.rpartition('/')[0]}/camera_info"
     parameters: dict[str, Any] = {
-        **PROFILES[arguments["profile"]],
         "image_transport": arguments["image_transport"],
         **_common_parameters(arguments),
     }
@@ -63,15 +58,12 @@ def occupancy_settings(
 
     `depth` names the topic of the pictures' registered depth; empty leaves it at `depth`.
     """
-    profile = PROFILES[arguments["profile"]]
-    parameters = {
-        **{name: profile[name] for name in SHARED if name in profile},
-        **_common_parameters(arguments),
-    }
     remaps = [(name, f"segmentation_node/{name}") for name in HEARD]
     if arguments["depth"]:
         remaps.append(("depth", arguments["depth"]))
-    return NodeSettings(parameters, remaps, _missing(fastdds_profile, environment))
+    return NodeSettings(
+        _common_parameters(arguments), remaps, _missing(fastdds_profile, environment)
+    )
 
 
 def _common_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:

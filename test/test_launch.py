@@ -19,7 +19,6 @@ DEFAULTS = {
     "image_transport": "raw",
     "model": "",
     "label_space": "",
-    "profile": "cpu",
     "use_sim_time": "false",
     "depth": "",
 }
@@ -46,17 +45,16 @@ def test_only_what_was_given_overrides_the_defaults() -> None:
     plain = settings().parameters
     assert "model" not in plain
     assert plain["use_sim_time"] is False
-    given = settings(model="/m.onnx", use_sim_time="true", profile="gpu").parameters
-    assert (given["model"], given["use_sim_time"], given["provider"]) == ("/m.onnx", True, "cuda")
+    given = settings(model="/m.onnx", use_sim_time="true").parameters
+    assert (given["model"], given["use_sim_time"]) == ("/m.onnx", True)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(
     "given", [{}, {"model": "/m.onnx"}, {"label_space": "groups", "use_sim_time": "true"}]
 )
-def test_occupancy_reads_the_masks_as_they_are_made(profile: str, given: dict[str, str]) -> None:
-    masks = settings(profile=profile, **given).parameters
-    mapped = settings(of=occupancy_settings, profile=profile, **given)
+def test_occupancy_reads_the_masks_as_they_are_made(given: dict[str, str]) -> None:
+    masks = settings(**given).parameters
+    mapped = settings(of=occupancy_settings, **given)
     assert set(mapped.parameters) <= {*specs(OccupancyParameters), "use_sim_time"}
     for name in ("model", "label_space", "use_sim_time"):
         assert mapped.parameters.get(name) == masks.get(name)
@@ -84,14 +82,28 @@ def test_the_users_environment_wins() -> None:
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in mine
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_profiles_and_config_files_name_real_parameters(profile: str) -> None:
-    known = {**specs(SegmentationParameters), "use_sim_time": None, "image_transport": None}
-    assert set(settings(profile=profile).parameters) <= set(known)
+def test_every_profile_has_a_file_of_values_that_the_node_takes() -> None:
+    known = specs(SegmentationParameters)
+    for profile in PROFILES:
+        values = parameters_of(ROOT / "config" / f"{profile}.yaml")
+        assert values
+        assert not [spec for name, v in values.items() if (spec := known[name].complaint(name, v))]
+
+
+def test_an_arm_board_starts_with_the_tiny_model_on_half_of_its_cores() -> None:
+    assert parameters_of(ROOT / "config" / "arm.yaml") == {"model": "tiny", "threads": 2}
+
+
+def test_config_files_name_real_parameters() -> None:
+    known = {*specs(SegmentationParameters), "use_sim_time", "image_transport"}
     for path in (ROOT / "config").glob("*.yaml"):
         if path.name == "nav2_costmap.yaml":  # test_nav2_config.py knows what Nav2 declares
             continue
-        assert set(yaml.safe_load(path.read_text())["/**"]["ros__parameters"]) <= set(known)
+        assert set(parameters_of(path)) <= known
+
+
+def parameters_of(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
 
 
 @pytest.mark.parametrize("occupancy", ["false", "true"])
