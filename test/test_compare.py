@@ -176,7 +176,7 @@ def test_few_seconds_give_a_difference_without_an_interval(
     assert found.miou.difference is not None
     assert found.miou[1:] == (None, None)
     assert found.content("a", "b")["note"] == (
-        "4 blocks are too few for intervals; record 5 seconds or more"
+        "4 seconds are too few for intervals; give 5 or more"
     )
 
 

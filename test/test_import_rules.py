@@ -24,7 +24,7 @@ ALLOWED = {
     "rosbags": ("evaluation/bags.py",),
     "numba": ("cells.py",),
     "av": ("evaluation/video.py",),
-    "matplotlib": ("evaluation/report.py",),
+    "matplotlib": ("evaluation/charts.py",),
     "jinja2": ("evaluation/report.py",),
     "seg_perception.nodes": ("nodes/",),
     "seg_perception.cli": (),

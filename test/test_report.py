@@ -1,13 +1,28 @@
 """Reports and charts are whole and self-contained."""
 
 import json
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import card
 
-from seg_perception.evaluation.report import Report, Sample, Timeline, write_html, write_json
+from seg_perception.errors import DataError
+from seg_perception.evaluation.compare import Blocks, Difference, compare
+from seg_perception.evaluation.report import (
+    Report,
+    Sample,
+    Timeline,
+    write_comparison,
+    write_html,
+    write_json,
+)
 from seg_perception.manifest import Manifest
+
+SPACE = Manifest.from_dict(card()).label_space()
+PICTURE = np.zeros((12, 16, 3), np.uint8)
 
 REPORT = Report(
     miou=0.5,
@@ -58,3 +73,133 @@ def test_report_html_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert '<a href="overlay.mp4">overlay.mp4</a>, the drive' in page
     assert "1 picture got no mask" in page
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_readme_tells_of_every_key_and_of_no_other() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    section = readme.partition("\n## report.json\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    told = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert len(told) == len(set(told))
+    assert set(told) == {field.name for field in fields(Report)} | {"models", "comparison"}
+
+
+MEASURED = replace(
+    REPORT,
+    age_ms=None,
+    boundary={"iou": 0.21, "per_class_iou": {"red": 0.2, "green": None, "blue": 0.22}, "width": 1},
+    calibration={
+        "ece": 0.031,
+        "mce": 0.12,
+        "mean_confidence": 0.93,
+        "accuracy": 0.9,
+        "bins": [
+            {"confidence": None, "accuracy": None, "pixels": 0},
+            {"confidence": 0.6, "accuracy": 0.5, "pixels": 10},
+        ],
+    },
+    flicker={"share": 0.023, "per_class": {"red": 0.01, "green": None, "blue": 0.0}},
+    occupancy={
+        "cells": 123,
+        "error": 0.07,
+        "missed": 0.031,
+        "phantom": None,
+        "unseen": 0.01,
+        "per_group_iou": {"person": None, "drivable": 0.95},
+    },
+    per_source=[
+        {"source": "monday.mcap", "frames_in": 2, "frames_out": 1, "miou": 0.5},
+        {"source": "tuesday.mcap", "frames_in": 1, "frames_out": 1, "miou": None},
+    ],
+)
+
+
+def test_the_page_shows_what_was_measured_besides_the_scores(tmp_path: Path) -> None:
+    page = shown(tmp_path, MEASURED, worst=[Sample("17: mean IoU 0.1", PICTURE, PICTURE, PICTURE)])
+    for text in ("boundary IoU", "share that flickers", "how often it is right", "monday.mcap"):
+        assert text in page
+    assert "2.3 %" in page, "flicker"
+    assert "off by\n        0.031 in the mean" in page
+    assert re.search(r"missed</th>\s*<td>3.1 %", page)
+    assert re.search(r"not there</th>\s*<td>-<", page), "nothing lethal was predicted"
+    assert "17: mean IoU 0.1" in page
+    assert page.count("<svg") == 2
+
+
+def test_the_page_is_silent_about_what_was_not_measured(tmp_path: Path) -> None:
+    page = shown(tmp_path, replace(REPORT, age_ms=None))
+    for text in ("boundary", "flicker", "Confidence", "map that follows", "Recordings", "worst"):
+        assert text not in page
+
+
+def shown(folder: Path, report: Report, *, worst: list[Sample] | None = None) -> str:
+    write_html(folder / "report.html", report, samples=[], worst=worst or [], space=SPACE)
+    return (folder / "report.html").read_text()
+
+
+def difference() -> Difference:
+    """Six seconds of one picture; the other model is right on 9 pixels of red more."""
+    base, other = Blocks(3), Blocks(3)
+    for second in range(6):
+        base.add(second * 10**9, np.array([[50, 0, 50], [100, 0, 100], [50, 0, 50]]))
+        other.add(second * 10**9, np.array([[59, 0, 50], [100, 0, 100], [59, 0, 50]]))
+    return compare(base, other, ("red", "green", "blue"))
+
+
+def compared(folder: Path, **changes: object) -> tuple[dict, str]:
+    base = replace(REPORT, model="base")
+    other = replace(
+        REPORT, model="<i>other</i>", per_class_iou={**REPORT.per_class_iou, "red": 0.59}
+    )
+    parts = {
+        "reports": [base, other],
+        "differences": [difference()],
+        "worst": [[], [Sample("5: mean IoU 0.3", PICTURE, PICTURE, PICTURE, base=PICTURE)]],
+        "verdicts": [{"model": "base", "require": "miou>=0.9", "value": 0.5, "holds": False}],
+        "space": SPACE,
+    }
+    write_comparison(folder / "report.json", folder / "report.html", **{**parts, **changes})
+    page = (folder / "report.html").read_text()
+    return json.loads((folder / "report.json").read_text()), page
+
+
+def test_a_comparison_holds_each_report_and_what_differs(tmp_path: Path) -> None:
+    content, page = compared(tmp_path)
+    assert set(content) == {"schema", "models", "comparison", "verdicts"}
+    assert [model["model"] for model in content["models"]] == ["base", "<i>other</i>"]
+    (found,) = content["comparison"]
+    assert (found["base"], found["model"]) == ("base", "<i>other</i>")
+    assert found["miou"]["difference"] == pytest.approx(0.045)
+    assert found["per_class_iou"]["red"]["low"] == pytest.approx(0.09)
+    assert found["per_class_iou"]["green"] == {"difference": None, "low": None, "high": None}
+    assert (found["blocks"], found["unit"], found["better_blocks"]) == (6, "seconds", 1.0)
+    assert "+0.090 (+0.090 to +0.090)" in page
+    assert re.search(r"base: miou&gt;=0.9</th>\s*<td>0.5</td>\s*<td class=\"bad\">fails", page)
+
+
+def test_the_page_of_a_comparison_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    _, page = compared(tmp_path)
+    assert page.count("data:image/jpeg;base64,") == 4, "camera, the base's labels, labels, truth"
+    assert page.count("<svg") == 2
+    assert 'src="http' not in page
+    assert "<i>other" not in page, "names are escaped"
+    assert "labels of the base" in page
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_models_are_compared_in_time_alone_where_there_is_no_truth(tmp_path: Path) -> None:
+    blind = [
+        replace(REPORT, model=name, miou=None, per_class_iou=None, pixel_accuracy=None)
+        for name in ("base", "other")
+    ]
+    content, page = compared(tmp_path, reports=blind, differences=[], worst=[], verdicts=None)
+    assert content["comparison"] == []
+    assert "verdicts" not in content
+    assert "network, ms" in page
+    assert "IoU" not in page
+
+
+def test_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="two of the models .* have one name; name their settings"):
+        compared(tmp_path, reports=[REPORT, REPORT])
+    assert not list(tmp_path.iterdir())

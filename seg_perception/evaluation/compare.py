@@ -111,6 +111,7 @@ class Difference:
     blocks: int
     better_blocks: float
     resamples: int
+    unit: str  # what a block is: seconds or pictures
     note: str = ""  # why there are no intervals
 
     def content(self, base: str, model: str) -> dict[str, Any]:
@@ -123,6 +124,7 @@ class Difference:
             "blocks": self.blocks,
             "better_blocks": self.better_blocks,
             "resamples": self.resamples,
+            "unit": self.unit,
         }
         return {**content, "note": self.note} if self.note else content
 
@@ -149,13 +151,15 @@ def compare(
     values = [*classes, np.diff(mean_iou(whole))[0]]
     intervals = [Interval(*map(_number, row)) for row in zip(values, *bounds, strict=True)]
     scores = mean_iou(pair)  # B 2
-    note = f"{blocks} blocks are too few for intervals; record {MIN_BLOCKS} seconds or more"
+    unit = "seconds" if isinstance(base.keys()[0], int) else "pictures"
+    note = f"{blocks} {unit} are too few for intervals; give {MIN_BLOCKS} or more"
     return Difference(
         miou=intervals[-1],
         per_class_iou=dict(zip(names, intervals, strict=False)),
         blocks=blocks,
         better_blocks=float((scores[:, 1] > scores[:, 0]).mean()),
         resamples=resamples if blocks >= MIN_BLOCKS else 0,
+        unit=unit,
         note="" if blocks >= MIN_BLOCKS else note,
     )
 

@@ -1,7 +1,6 @@
 """report.json and report.html from one set of results; schema in README, "report.json"."""
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,20 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from jinja2 import Environment, PackageLoader, Template, select_autoescape
 from numpy.typing import NDArray
 
+from seg_perception.errors import DataError
+from seg_perception.evaluation import charts
+from seg_perception.evaluation.charts import RATE_WINDOW, Dot, Panel
+from seg_perception.evaluation.compare import Difference, Interval
 from seg_perception.files import written_whole
 from seg_perception.labels import LabelSpace
 
-SCHEMA = 1
-BLUE, RED = "#4a8fc4", "#c8604f"  # readable on light and dark pages
-INK = "#010203"  # stands for the page's own text colour
-RATE_WINDOW = 15  # masks
+SCHEMA = 2
+NONE = "-"  # in tables, for what was not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,10 @@ class Report:
     teacher: str | None = None
     confusion_matrix: Sequence[Sequence[int]] | None = None
     void_ids: Sequence[int] | None = None
+    boundary: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any] | None = None
+    flicker: Mapping[str, Any] | None = None
+    occupancy: Mapping[str, Any] | None = None
     frames_in: int
     frames_out: int
     frames_scored: int | None = None
@@ -59,6 +61,8 @@ class Report:
     threads: int
     source: str | None = None
     truth: str | None = None
+    per_source: Sequence[Mapping[str, Any]] | None = None
+    worst: Sequence[Mapping[str, Any]] | None = None
     verdicts: Sequence[Mapping[str, Any]] | None = None
     notes: Sequence[str] = ()
     schema: int = SCHEMA
@@ -75,13 +79,17 @@ class Report:
 
 
 class Sample(NamedTuple):
-    """Pictures of one moment, BGR (H,W,3): camera, overlay, truth in class colours, map."""
+    """Pictures of one moment, BGR (H,W,3): camera, overlay, truth in class colours, map.
+
+    `base` is the overlay of the model that this one is compared with.
+    """
 
     title: str
     picture: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None = None
     map: NDArray[np.uint8] | None = None
+    base: NDArray[np.uint8] | None = None
 
 
 class Timeline(NamedTuple):
@@ -102,6 +110,7 @@ def write_html(
     report: Report,
     *,
     samples: Sequence[Sample],
+    worst: Sequence[Sample] = (),
     timeline: Timeline | None = None,
     confusion: NDArray[np.int64] | None = None,
     space: LabelSpace,
@@ -109,31 +118,72 @@ def write_html(
 ) -> None:
     """Write one self-contained page: pictures and charts are inside it.
 
-    `confusion` is int64 (K+1,K+1) by (truth, prediction), as ConfusionMatrix counts it; `timeline`
-    belongs to a run through live nodes. `beside` names files in the same folder and says what they
-    are.
+    `worst` are the pictures of report.worst. `confusion` is int64 (K+1,K+1) by (truth, prediction),
+    as ConfusionMatrix counts it; `timeline` belongs to a run through live nodes. `beside` names
+    files in the same folder and says what they are.
     """
-    templates = Environment(
-        loader=PackageLoader("seg_perception.evaluation", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-    )
-    charts = {}
-    if report.scores:
-        charts["classes"] = _class_bars(report.scores, space)
-    if confusion is not None:
-        charts["confusion"] = _confusion_chart(confusion, space)
-    if timeline is not None:
-        charts |= {"age": _age_chart(timeline), "rate": _rate_chart(timeline)}
-    page = templates.get_template("report.html.j2").render(
+    page = _template("report.html.j2").render(
         report=report,
         scores=report.scores,
-        samples=[(s.title, _columns(s, report)) for s in samples],
-        legend=[(n, "rgb({}, {}, {})".format(*space.colours[i])) for i, n in space.class_map()],
-        charts=charts,
+        samples=_figures(samples, report.teacher),
+        worst=_figures(worst, report.teacher),
+        legend=_legend(space),
+        charts=_charts(report, timeline, confusion, space),
         rate_window=RATE_WINDOW,
         beside=beside or {},
     )
     _replace(path, page)
+
+
+def write_comparison(
+    path_json: Path,
+    path_html: Path,
+    *,
+    reports: Sequence[Report],
+    differences: Sequence[Difference],
+    worst: Sequence[Sequence[Sample]] = (),
+    verdicts: Sequence[Mapping[str, Any]] | None = None,
+    space: LabelSpace,
+) -> None:
+    """Write report.json and a self-contained page of several models on the same pictures.
+
+    The first report is the base's; `differences` are those of the others to it, none where there
+    is no truth; `worst` are pictures of each report. Raises DataError where two models have one
+    name.
+    """
+    names = [report.model for report in reports]
+    if len(set(names)) < len(names):
+        raise DataError(f"two of the models {names} have one name; name their settings, too")
+    pairs = dict(zip(names[1:], differences, strict=True)) if differences else {}
+    content = {
+        "schema": SCHEMA,
+        "models": [report.content() for report in reports],
+        "comparison": [d.content(names[0], name) for name, d in pairs.items()],
+        **({} if verdicts is None else {"verdicts": list(verdicts)}),
+    }
+    _replace(path_json, json.dumps(content, indent=2) + "\n")
+    teacher = reports[0].teacher
+    page = _template("comparison.html.j2").render(
+        reports=reports,
+        base=reports[0],
+        pairs=pairs,
+        rows=_rows(reports, pairs),
+        verdicts=verdicts or (),
+        worst=[(n, _figures(w, teacher)) for n, w in zip(names, worst, strict=False) if w],
+        legend=_legend(space),
+        charts=_comparison_charts(reports, pairs),
+        schema=SCHEMA,
+    )
+    _replace(path_html, page)
+
+
+def _template(name: str) -> Template:
+    templates = Environment(
+        loader=PackageLoader("seg_perception.evaluation", "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+    )
+    templates.filters |= {"share": _share, "percent": _percent}
+    return templates.get_template(name)
 
 
 def _replace(path: Path, text: str) -> None:
@@ -141,11 +191,61 @@ def _replace(path: Path, text: str) -> None:
         beside.write_text(text, "utf-8")
 
 
-def _columns(sample: Sample, report: Report) -> list[tuple[str, str]]:
-    """Return what stands side by side: a caption and a jpeg each."""
-    truth = f"labels of {report.teacher}" if report.teacher else "ground truth (black: void)"
-    captions = (f"camera, {sample.title}", "labels", truth, "map from above")
-    return [(c, _jpeg(p)) for c, p in zip(captions, sample[1:], strict=True) if p is not None]
+def _legend(space: LabelSpace) -> list[tuple[str, str]]:
+    return [(n, "rgb({}, {}, {})".format(*space.colours[i])) for i, n in space.class_map()]
+
+
+def _figures(
+    samples: Sequence[Sample], teacher: str | None
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return each sample's title and what stands side by side: a caption and a jpeg each."""
+    truth = f"labels of {teacher}" if teacher else "ground truth (black: void)"
+    figures = []
+    for title, picture, overlay, true, from_above, base in samples:
+        columns = {
+            f"camera, {title}": picture,
+            "labels of the base": base,
+            "labels": overlay,
+            truth: true,
+            "map from above": from_above,
+        }
+        shown = [(c, _jpeg(p)) for c, p in columns.items() if p is not None]
+        figures.append((title, shown))
+    return figures
+
+
+def _charts(
+    report: Report,
+    timeline: Timeline | None,
+    confusion: NDArray[np.int64] | None,
+    space: LabelSpace,
+) -> dict[str, str]:
+    """Return the figures of what was measured."""
+    drawn = {}
+    panels = _panels(report)
+    if panels:
+        drawn["classes"] = charts.class_bars(panels, space)
+    if report.calibration:
+        drawn["reliability"] = charts.reliability_chart(report.calibration["bins"])
+    if confusion is not None:
+        drawn["confusion"] = charts.confusion_chart(confusion, space)
+    if timeline is not None:
+        drawn["age"] = charts.age_chart(*timeline)
+        drawn["rate"] = charts.rate_chart(timeline.received, timeline.dropped)
+    return drawn
+
+
+def _panels(report: Report) -> list[Panel]:
+    """Return what was measured of each class."""
+    scores, boundary, flicker = report.scores, report.boundary, report.flicker
+    panels = []
+    if scores:
+        panels.append(Panel("IoU", scores["per_class_iou"], scores["miou"]))
+    if boundary:
+        panels.append(Panel("boundary IoU", boundary["per_class_iou"], boundary["iou"]))
+    if flicker:
+        panels.append(Panel("share that flickers", flicker["per_class"], is_small=True))
+    return panels
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
@@ -153,88 +253,87 @@ def _jpeg(picture: NDArray[np.uint8]) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
 
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "seg_perception"}):
-        figure.savefig(
-            text, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None}
-        )
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+Cell = tuple[str, str]  # a value, and its difference to the base's where it is tested
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots()
-    axes.spines[:].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    return figure, axes
+def _rows(
+    reports: Sequence[Report], pairs: Mapping[str, Difference]
+) -> list[tuple[str, list[Cell]]]:
+    """Return the table of a comparison: a name, and what each model has."""
+    rows = [("mean IoU", [_scored(r, pairs, None) for r in reports])]
+    accuracy = [r.scores.get("pixel_accuracy", r.scores.get("pixel_agreement")) for r in reports]
+    right = "pixels that agree" if reports[0].teacher else "pixels that are right"
+    rows.append((right, [(_share(value), "") for value in accuracy]))
+    classes = reports[0].scores.get("per_class_iou", {})
+    rows += [(f"IoU {name}", [_scored(r, pairs, name) for r in reports]) for name in classes]
+    for title, key, inner in (
+        ("boundary IoU", "boundary", "iou"),
+        ("calibration error", "calibration", "ece"),
+        ("labels that flicker", "flicker", "share"),
+        ("map cells that differ", "occupancy", "error"),
+    ):
+        values = [(getattr(r, key) or {}).get(inner) for r in reports]
+        rows.append((title, [(_share(value), "") for value in values]))
+    for stage in dict.fromkeys(stage for r in reports for stage in r.stage_ms):
+        values = [r.stage_ms.get(stage) for r in reports]
+        rows.append((f"{stage}, ms", [(_decimals(value, 2), "") for value in values]))
+    for key in ("age", "jitter"):
+        values = [(getattr(r, f"{key}_ms") or {}).get("p95") for r in reports]
+        rows.append((f"{key}, p95, ms", [(_decimals(value, 1), "") for value in values]))
+    rows.append(("masks / pictures", [(f"{r.frames_out} / {r.frames_in}", "") for r in reports]))
+    rows.append(("pictures a second", [(_decimals(r.rate_hz, 1), "") for r in reports]))
+    rows.append(("memory, MB", [(_decimals(r.peak_memory_mb, 0), "") for r in reports]))
+    return [row for row in rows if any(text != NONE for text, _ in row[1])]
 
 
-def _class_bars(measured: Mapping[str, Any], space: LabelSpace) -> str:
-    scores = [(n, v) for n, v in measured["per_class_iou"].items() if v is not None]
-    scores.sort(key=lambda s: s[1])
-    figure, axes = _axes(6, 0.3 * len(scores) + 0.6)
-    colours = [space.colours[space.names.index(name)] / 255 for name, _ in scores]
-    bars = axes.barh([n for n, _ in scores], [v for _, v in scores], color=colours)
-    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9, color=INK)
-    axes.set_xlim(0, 1.05)
-    axes.axvline(measured["miou"], color=RED, linewidth=1, linestyle="--")
-    axes.annotate(
-        f"mean {measured['miou']:.3f}", (measured["miou"], -0.4), xytext=(4, 0),
-        textcoords="offset points", fontsize=9, color=RED,
-    )  # fmt: skip
-    return _svg(figure)
+def _scored(report: Report, pairs: Mapping[str, Difference], name: str | None) -> Cell:
+    """Return an IoU, of a class or the mean, with its difference to the base's."""
+    scores = report.scores
+    if not scores:
+        return NONE, ""
+    value = _share(scores["miou"] if name is None else scores["per_class_iou"][name])
+    if report.model not in pairs:
+        return value, ""
+    found = pairs[report.model]
+    interval = found.miou if name is None else found.per_class_iou[name]
+    return value, _signed(interval)
 
 
-def _age_chart(timeline: Timeline) -> str:
-    figure, axes = _timeline_axes(timeline)
-    axes.plot(timeline.received, timeline.age_ms, ".", color=BLUE, markersize=5)
-    if timeline.dropped:
-        level = np.zeros(len(timeline.dropped))
-        axes.plot(timeline.dropped, level, "x", color=RED, clip_on=False, label="no mask")
-        axes.legend(frameon=False, fontsize=9, labelcolor=RED, handletextpad=0)
-    axes.set_ylim(0, max([*timeline.age_ms, 1.0]) * 1.15)
-    return _svg(figure)
+def _comparison_charts(
+    reports: Sequence[Report], pairs: Mapping[str, Difference]
+) -> dict[str, str]:
+    if not pairs:
+        return {}
+    dots = {
+        model: {name: Dot(*interval) for name, interval in found.per_class_iou.items()}
+        for model, found in pairs.items()
+    }
+    times = {
+        r.model: (r.stage_ms.get("total", sum(r.stage_ms.values())), r.scores["miou"])
+        for r in reports
+    }
+    return {
+        "differences": charts.difference_chart(dots),
+        "trade": charts.trade_chart(times),
+    }
 
 
-def _rate_chart(timeline: Timeline) -> str:
-    """Draw, at each receipt, the rate over the last RATE_WINDOW masks."""
-    figure, axes = _timeline_axes(timeline)
-    received = np.asarray(timeline.received)
-    window = min(RATE_WINDOW, len(received) - 1)
-    if window > 0:
-        rates = window / np.maximum(received[window:] - received[:-window], 1e-9)
-        axes.plot(received[window:], rates, color=BLUE)
-        axes.set_ylim(0, rates.max() * 1.25)
-    return _svg(figure)
+def _share(value: float | None) -> str:
+    return _decimals(value, 3)
 
 
-def _timeline_axes(timeline: Timeline) -> tuple[Figure, Any]:
-    figure, axes = _axes(6, 2)
-    axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
-    axes.set_xlim(0, max([*timeline.received, *timeline.dropped, 1.0]) * 1.01)
-    axes.set_xlabel("seconds into the drive", fontsize=9, color=INK)
-    return figure, axes
+def _percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.1f} %"
 
 
-def _confusion_chart(confusion: NDArray[np.int64], space: LabelSpace) -> str:
-    names = [n or f"id {i}" for i, n in enumerate(space.names)]
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure, axes = _axes(7.5, 6.5)
-    cells = np.empty((*shares.shape, 4))  # rows columns RGBA: nothing is the page's own colour
-    cells[..., :3] = to_rgb(BLUE)
-    cells[..., 3] = shares
-    axes.imshow(cells, interpolation="nearest")
-    axes.set_xticks(
-        range(len(shares)), [*names, "unknown"], rotation=60, ha="right", rotation_mode="anchor"
-    )
-    axes.set_yticks(range(len(shares)), [*names, "void"])
-    axes.set_xticks(np.arange(len(shares)) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(shares)) - 0.5, minor=True)
-    axes.grid(which="minor", color=INK, alpha=0.12, linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
-    for y, x in np.argwhere(shares >= 0.005) if len(shares) <= 24 else ():
-        text = f"{100 * shares[y, x]:.0f}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=8, color=INK)
-    return _svg(figure)
+def _decimals(value: float | None, count: int) -> str:
+    return NONE if value is None else f"{value:.{count}f}"
+
+
+def _signed(interval: Interval) -> str:
+    """Return +0.021 (+0.010 to +0.032), as much of it as there is."""
+    if interval.difference is None:
+        return ""
+    if interval.low is None:
+        return f"{interval.difference:+.3f}"
+    return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -1,60 +1,125 @@
-"""A few pictures from all over a long run, for its report."""
+"""A few pictures from all over a long run, for its report; small, and few at any time."""
+
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.drawing import draw_overlay, paint
+from seg_perception.evaluation.measure import State
 from seg_perception.evaluation.report import Sample
 from seg_perception.labels import LabelSpace
 
 SAMPLES = 5
 WIDTH = 640  # pixels; larger pictures are shown smaller
+QUALITY = 92  # of jpeg
+
+Picture = NDArray[np.uint8]
 
 
 class Samples:
     """Keeps pictures from all over a run whose length nobody knows, at most 2 x SAMPLES at once.
 
     Every picture is kept at first; when there are too many, every other one goes, and from then on
-    half as many come in.
+    they are kept twice as far apart. Parts of a run that are merged keep that distance too.
     """
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._kept: list[Sample] = []
-        self._seen, self._every = 0, 1
+        self._kept: dict[int, State] = {}  # by place in the run
+        self._seen, self._apart = 0, 1
 
     def offer(
         self,
         title: str,
-        image: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
-        truth: NDArray[np.uint8] | None,
+        image: Picture,
+        labels: Picture,
+        truth: Picture | None,
         space: LabelSpace,
     ) -> None:
         """Keep a picture, BGR (H,W,3), with its label images (H,W), if its turn has come."""
-        wanted = self._seen % self._every == 0
+        if self._is_wanted(self._seen):
+            self._keep(self._seen, pack(draw(title, image, labels, truth, space)))
         self._seen += 1
-        if not wanted:
-            return
-        if len(self._kept) == 2 * SAMPLES:
-            self._kept = self._kept[::2]
-            self._every *= 2
-            if (self._seen - 1) % self._every:
-                return
-        picture = _smaller(image)
-        overlay = draw_overlay(picture, _smaller(labels), space)
-        painted = None if truth is None else paint(_smaller(truth), space)
-        self._kept.append(Sample(title, picture, overlay, painted))
 
     def chosen(self) -> list[Sample]:
         """Return up to SAMPLES of them, evenly spaced."""
-        count = min(SAMPLES, len(self._kept))
-        at = np.linspace(0, len(self._kept) - 1, count).round().astype(int)
-        return [self._kept[i] for i in at]
+        kept = list(self._kept.values())
+        at = np.linspace(0, len(kept) - 1, min(SAMPLES, len(kept))).round().astype(int)
+        return [unpack(kept[i]) for i in at]
+
+    def state(self) -> State:
+        """Return all that is kept, as measure.Measure does."""
+        pictures = {str(place): packed for place, packed in self._kept.items()}
+        return {"seen": self._seen, "apart": self._apart, "pictures": pictures}
+
+    def merge(self, later: State) -> None:
+        """Add what was kept of the pictures that follow."""
+        self._apart = max(self._apart, later["apart"])
+        for place, packed in later["pictures"].items():
+            if self._is_wanted(self._seen + int(place)):
+                self._keep(self._seen + int(place), packed)
+        self._seen += later["seen"]
+
+    def _is_wanted(self, place: int) -> bool:
+        return not self._kept or place >= max(self._kept) + self._apart
+
+    def _keep(self, place: int, packed: State) -> None:
+        self._kept[place] = packed
+        while len(self._kept) > 2 * SAMPLES:
+            self._kept = dict(list(self._kept.items())[::2])
+            self._apart *= 2
 
 
-def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def draw(
+    title: str,
+    image: Picture,
+    labels: Picture,
+    truth: Picture | None,
+    space: LabelSpace,
+    *,
+    base: Picture | None = None,
+) -> Sample:
+    """Return what a page shows of a picture, BGR (H,W,3), and of its label images (H,W)."""
+    picture = _smaller(image)
+
+    def overlay(ids: Picture) -> Picture:
+        return draw_overlay(picture, _smaller(ids), space)
+
+    return Sample(
+        title,
+        picture,
+        overlay(labels),
+        None if truth is None else paint(_smaller(truth), space),
+        base=None if base is None else overlay(base),
+    )
+
+
+def pack(sample: Sample) -> State:
+    """Return a sample as jpegs, so that the state of a part is small."""
+    pictures = {name: value for name, value in sample._asdict().items() if name != "title"}
+    return {
+        "title": sample.title,
+        **{n: _jpeg(p) for n, p in pictures.items() if p is not None},
+    }
+
+
+def unpack(packed: State) -> Sample:
+    """Return the sample that was packed."""
+    fields: dict[str, Any] = {
+        name: cv2.imdecode(value, cv2.IMREAD_COLOR)
+        for name, value in packed.items()
+        if name != "title"
+    }
+    return Sample(packed["title"], **fields)
+
+
+def _jpeg(picture: Picture) -> Picture:
+    return np.asarray(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
+
+
+def _smaller(image: Picture) -> Picture:
     """Return a copy, at most WIDTH wide; label images keep their ids."""
     height, width = image.shape[:2]
     if width <= WIDTH:
