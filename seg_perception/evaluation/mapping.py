@@ -84,15 +84,27 @@ def map_bag(
 def find_topics(known: dict[str, str], image_topic: str | None = None) -> Topics:
     """Choose pictures, the CameraInfo beside them, and odometry; DataError lists the choices."""
     image = choose_image_topic(known, image_topic)
-    infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
-    beside = f"{image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
-    if beside not in infos and len(infos) != 1:
+    info = find_camera_info(known, image)
+    if info is None:
+        infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
         raise DataError(
-            f"no {beside} belongs to {image}; the bag's CameraInfo topics are "
+            f"no {_beside(image)} belongs to {image}; the bag's CameraInfo topics are "
             f"{', '.join(infos) or 'none'}: record camera_info with the pictures"
         )
     odometry = next((t for t, kind in known.items() if kind == ODOMETRY), None)
-    return Topics(image, beside if beside in infos else infos[0], odometry)
+    return Topics(image, info, odometry)
+
+
+def find_camera_info(known: Mapping[str, str], image: str) -> str | None:
+    """Return the CameraInfo topic beside an image topic, else the only one there is, or None."""
+    infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
+    if _beside(image) in infos:
+        return _beside(image)
+    return infos[0] if len(infos) == 1 else None
+
+
+def _beside(image: str) -> str:
+    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
 class _Frames:
