@@ -3,7 +3,6 @@
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from seg_perception import demo, messages
 from seg_perception.errors import SegPerceptionError
+from seg_perception.evaluation import live
 from seg_perception.evaluation.bags import BagReader, deserialize
 from seg_perception.segmenter import Segmenter
 
@@ -46,49 +46,13 @@ def test_the_report_is_what_the_recording_holds(tmp_path: Path) -> None:
     assert report["miou"] == pytest.approx((hits / union)[seen > 0].mean(), abs=1e-9)
 
 
-def test_a_node_that_fails_is_named_with_its_log(
+def test_no_report_of_an_earlier_run_stays_when_a_node_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "NODE", "no_such_node")
+    (tmp_path / "report.json").write_text("of an earlier run")
+    monkeypatch.setattr(live, "NODE", "no_such_node")
     with pytest.raises(
         SegPerceptionError, match=r"no_such_node ended with status 1:(.|\n)*No module"
     ):
         demo.run_demo(tmp_path)
-
-
-def test_a_node_that_stops_on_the_way_is_an_error_and_no_old_report_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "report.json").write_text("of an earlier run")
-    nodes: dict[str, demo._Process] = {}
-    start = demo._Process.__init__
-
-    def start_and_stop(process: demo._Process, name: str, *arguments: Any) -> None:
-        start(process, name, *arguments)
-        nodes[name] = process
-        if name == "player_node":
-            nodes[demo.NODE]._process.terminate()
-
-    monkeypatch.setattr(demo._Process, "__init__", start_and_stop)
-    with pytest.raises(SegPerceptionError, match="segmentation_node ended with status 0"):
-        demo.run_demo(tmp_path)
     assert not (tmp_path / "report.json").exists()
-    assert all(p._process.returncode is not None for p in nodes.values()), "nothing is left running"
-
-
-def test_the_demo_keeps_to_this_machine_whatever_the_shell_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "0")
-    seen: list[dict[str, str]] = []
-
-    def look(*arguments: Any, env: dict[str, str], **_: Any) -> None:
-        seen.append(env)
-        raise SegPerceptionError("seen enough")
-
-    monkeypatch.setattr(demo.subprocess, "Popen", look)
-    with pytest.raises(SegPerceptionError, match="seen enough"):
-        demo.run_demo(tmp_path)
-    assert seen[0]["ROS_DOMAIN_ID"] != "0"
-    assert seen[0]["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert Path(seen[0]["FASTDDS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"

@@ -1,15 +1,17 @@
 """Play a bag into the ROS graph: recorded bytes, recorded stamps, recorded pace, and /clock.
 
-Waits for an active segmentation node and matched subscribers before the first picture. Writes the
-steady time (CLOCK_MONOTONIC, ns) of each picture's publish call, so that a recorder on the same
-machine can tell ages.
+Waits for an active segmentation node and matched subscribers before the first picture. Writes
+[stamp, steady time of the publish call (CLOCK_MONOTONIC)] of each picture, both in ns, so that a
+recorder on the same machine can tell ages.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,25 +30,35 @@ from seg_perception.errors import DataError, SegPerceptionError
 from seg_perception.evaluation.bags import IMAGE_TYPES, BagReader, RawMessage, deserialize
 
 CLOCK_PERIOD_NS = 10_000_000
+# A clock that was set while the bag was recorded leaves a gap of years: longer ones are shortened.
+MAX_PAUSE_NS = 10_000_000_000
 DEPTH = 10
 
 
 class Player(Node):
-    """Publish the messages of one open bag, read as they are due."""
+    """Publish the messages of one open bag, read as they are due.
 
-    def __init__(self, bag: BagReader) -> None:
+    `sent` holds the stamp and the steady time of the publish call of each picture, in ns.
+    """
+
+    def __init__(self, bag: BagReader, topics: Collection[str] = ()) -> None:
+        """Advertise `topics`, or all that the bag has."""
         super().__init__("player")
+        self.sent: list[tuple[int, int]] = []
         self._bag = bag
+        known = {t: kind for t, kind in bag.topics.items() if not topics or t in topics}
         self._outputs = {
             topic: self.create_publisher(_class_of(topic, kind), topic, QoSProfile(depth=DEPTH))
-            for topic, kind in bag.topics.items()
+            for topic, kind in known.items()
         }
-        self._pictures = [topic for topic, kind in bag.topics.items() if kind in IMAGE_TYPES]
+        self._pictures = [topic for topic, kind in known.items() if kind in IMAGE_TYPES]
         if not self._pictures:
             raise DataError(
-                f"the bag has no pictures, only {', '.join(bag.topics) or 'nothing at all'}; "
+                f"the bag has no pictures, only {', '.join(known) or 'nothing at all'}; "
                 "give one that holds an Image or CompressedImage topic"
             )
+        if bag.damage:
+            self.get_logger().warning(bag.damage)
         self._time_ns = 0
         self._ticks = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
 
@@ -62,26 +74,17 @@ class Player(Node):
                 )
             rclpy.spin_once(self, timeout_sec=0.05)
 
-    def play(self, rate: float) -> dict[int, int]:
-        """Publish everything at `rate` times the recorded pace.
-
-        Returns the steady time in ns of each picture's publish call, by its stamp in ns.
-        """
-        sent: dict[int, int] = {}
-        first, started = None, time.monotonic_ns()
-        for record in self._bag.raw():
-            if first is None:
-                first = tick = record.time_ns
-            while tick <= record.time_ns:
-                _sleep_until(started + int((tick - first) / rate))
-                self._publish_clock(tick)
-                tick += CLOCK_PERIOD_NS
-            _sleep_until(started + int((record.time_ns - first) / rate))
-            self._publish_clock(record.time_ns)
+    def play(self, rate: float) -> None:
+        """Publish everything at `rate` times the recorded pace."""
+        due, before = time.monotonic_ns(), None
+        for record in self._bag.raw(self._outputs):
+            begin = record.time_ns if before is None else before
+            begin = max(begin, record.time_ns - MAX_PAUSE_NS)
+            due = self._run_clock(begin, record.time_ns, due, rate)
+            before = record.time_ns
             if record.topic in self._pictures:
-                sent[_stamp(record)] = time.monotonic_ns()
+                self.sent.append((_stamp(record), time.monotonic_ns()))
             self._outputs[record.topic].publish(record.data)
-        return sent
 
     def finish(self, seconds: float) -> None:
         """Go on with the clock for a while and wait until the subscribers have everything."""
@@ -102,6 +105,19 @@ class Player(Node):
         rclpy.spin_until_future_complete(self, future, timeout_sec=1.0)
         state = future.result()
         return state is not None and state.current_state.id == State.PRIMARY_STATE_ACTIVE
+
+    def _run_clock(self, begin: int, end: int, due: int, rate: float) -> int:
+        """Tick from `begin`, which is due at the steady time `due`, to `end`; return when that is.
+
+        All in nanoseconds.
+        """
+        for tick in range(begin + CLOCK_PERIOD_NS, end, CLOCK_PERIOD_NS):
+            _sleep_until(due + int((tick - begin) / rate))
+            self._publish_clock(tick)
+        due += int((end - begin) / rate)
+        _sleep_until(due)
+        self._publish_clock(end)
+        return due
 
     def _publish_clock(self, time_ns: int) -> None:
         if not self.context.ok():  # a signal came; nothing else in this thread would notice
@@ -137,30 +153,37 @@ def main() -> None:
     """Play a bag once."""
     parser = argparse.ArgumentParser(description="play a bag into the ROS graph")
     parser.add_argument("bag", type=Path)
+    parser.add_argument("--topic", action="append", default=[], help="play it alone; repeatable")
     parser.add_argument("--sent", type=Path, required=True, help="JSON of publish times")
     parser.add_argument("--node", default="segmentation_node", help="node to wait for")
     parser.add_argument("--listeners", type=int, default=1, help="subscribers to wait for")
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=60.0)
     options = parser.parse_args()
-    if options.rate <= 0:
+    if not 0 < options.rate < math.inf:
         parser.error(f"--rate is {options.rate:g}; give a number above 0 (1 is as recorded)")
     rclpy.init()
     try:
-        with BagReader(options.bag) as bag:
-            player = Player(bag)
+        with BagReader(options.bag, mend=True) as bag:
+            player = Player(bag, options.topic)
             player.wait_until_heard(options.node, options.listeners, options.timeout)
-            sent = player.play(options.rate)
-            player.finish(1.0)
-        beside = options.sent.with_suffix(".part")
-        beside.write_text(json.dumps(sent))
-        os.replace(beside, options.sent)
+            try:
+                player.play(options.rate)
+                player.finish(1.0)
+            finally:
+                _write(options.sent, player.sent)
     except SegPerceptionError as error:
         sys.exit(f"player: {error}")
     except (KeyboardInterrupt, ExternalShutdownException):
         sys.exit("player: interrupted")
     finally:
         rclpy.try_shutdown()
+
+
+def _write(path: Path, sent: list[tuple[int, int]]) -> None:
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(sent))
+    os.replace(beside, path)
 
 
 if __name__ == "__main__":

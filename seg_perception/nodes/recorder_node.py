@@ -1,19 +1,19 @@
 """Record what a segmentation node publishes, byte for byte, with the steady time of each receipt.
 
-Speaks in lines of JSON on standard output: {"ready": true} once it is matched, {"masks": n} with
-each mask.
+Records until it is told to stop. Speaks in lines of JSON on standard output: {"ready": true} once
+it is matched, {"masks": n, "stamp": ns} with each mask, {"error": text} when the node says that it
+cannot work.
 """
 
 import argparse
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -31,31 +31,35 @@ TYPES: dict[str, Any] = {
 }
 QUEUE = QoSProfile(depth=50)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-AFTERGLOW = 1.2  # seconds in which the rest of the last picture and a diagnostic come in
+OUTPUTS = ("label_mask", "confidence")  # whose receipts are noted
+ERROR = int.from_bytes(DiagnosticStatus.ERROR, "little")
 
 
 class Recorder(Node):
     """Write subscribed topics to a bag; times in the bag are the stamps of the pictures.
 
-    What has no picture's stamp (diagnostics, class names) gets that of the newest picture, so
-    that the bag spans the drive and nothing else.
+    Where stamps do not rise, because a clock was set or never ran, a message is a nanosecond later
+    than the one before it on its topic: the bag keeps the order of arrival. What has no picture's
+    stamp (diagnostics, class names) gets the time of the newest picture, so that the bag spans the
+    drive and nothing else. `receipts` holds stamp and steady time of each message of OUTPUTS.
     """
 
-    def __init__(self, node: str, picture_topic: str, writer: BagWriter) -> None:
+    def __init__(self, node: str, picture_topic: str | None, writer: BagWriter) -> None:
         super().__init__("recorder")
-        self.receipts: dict[int, int] = {}
-        self._writer = writer
+        self.receipts: dict[str, list[tuple[int, int]]] = {name: [] for name in OUTPUTS}
+        self._writer, self._watched = writer, node
         self._mask_topic = f"/{node}/label_mask"
-        self._newest = 0
+        self._times: dict[str, int] = {}  # of the last message, by topic
         self._early: list[RawMessage] = []  # came before the first picture
         topics = {
             self._mask_topic: "sensor_msgs/msg/Image",
             f"/{node}/confidence": "sensor_msgs/msg/Image",
             f"/{node}/class_grid": "sensor_msgs/msg/Image",
             f"/{node}/label_info": "vision_msgs/msg/LabelInfo",
-            picture_topic: "sensor_msgs/msg/CompressedImage",
             "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
         }
+        if picture_topic:
+            topics[picture_topic] = "sensor_msgs/msg/CompressedImage"
         for topic, kind in topics.items():
             if TYPES[kind] is not None:
                 self._record(topic, kind)
@@ -64,14 +68,9 @@ class Recorder(Node):
         """Return whether the mask's publisher is there."""
         return self.count_publishers(self._mask_topic) > 0
 
-    def is_idle(self, seconds: float) -> bool:
-        """Return whether masks came, and then none for `seconds`."""
-        if not self.receipts:
-            return False
-        latest = next(reversed(self.receipts.values()))
-        return time.monotonic_ns() - latest > seconds * 1e9
-
     def _record(self, topic: str, kind: str) -> None:
+        receipts = self.receipts.get(topic.rpartition("/")[2])
+
         def on_message(data: bytes) -> None:
             now = time.monotonic_ns()
             message = RawMessage(topic, kind, 0, bytes(data))
@@ -79,57 +78,58 @@ class Recorder(Node):
                 self._write_unstamped(message)
                 return
             stamp = messages.stamp_ns(deserialize(message).header)
-            self._newest = max(self._newest, stamp)
-            self._writer.write(message._replace(time_ns=stamp))
+            if receipts is not None:
+                receipts.append((stamp, now))
             if topic == self._mask_topic:
-                self.receipts[stamp] = now
-                _say(masks=len(self.receipts))
+                _say(masks=len(self.receipts["label_mask"]), stamp=stamp)
+            self._times[topic] = max(stamp, self._times.get(topic, stamp - 1) + 1)
+            self._writer.write(message._replace(time_ns=self._times[topic]))
 
         latched = topic.endswith("label_info")
         qos = LATCHED if latched else QUEUE
         self.create_subscription(TYPES[kind], topic, on_message, qos, raw=True)
 
     def _write_unstamped(self, message: RawMessage) -> None:
+        if "Diagnostic" in message.type:
+            self._watch(deserialize(message))
         self._early.append(message)
-        if self._newest:
+        if self._times:
+            newest = max(self._times.values())
             for waiting in self._early:
-                self._writer.write(waiting._replace(time_ns=self._newest))
+                self._writer.write(waiting._replace(time_ns=newest))
             self._early.clear()
+
+    def _watch(self, diagnostics: Any) -> None:
+        for status in diagnostics.status:
+            if status.name.startswith(self._watched) and status.level == ERROR:
+                _say(error=status.message)
 
 
 def _say(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def _spin(node: Node, done: Callable[[], bool]) -> None:
-    while not done():
-        rclpy.spin_once(node, timeout_sec=0.05)
-
-
-def _run(recorder: Recorder, last_stamp: int, idle: float) -> None:
-    _spin(recorder, recorder.is_matched)
+def _run(recorder: Recorder) -> None:
+    while not recorder.is_matched():
+        rclpy.spin_once(recorder, timeout_sec=0.05)
     _say(ready=True)
-    _spin(recorder, lambda: last_stamp in recorder.receipts or recorder.is_idle(idle))
-    end = time.monotonic() + AFTERGLOW
-    _spin(recorder, lambda: time.monotonic() > end)
+    rclpy.spin(recorder)
 
 
 def main() -> None:
-    """Record until the mask of the last picture came, none comes any more, or told to stop."""
+    """Record until told to stop."""
     parser = argparse.ArgumentParser(description="record a segmentation node's output")
     parser.add_argument("out", type=Path, help="mcap file")
     parser.add_argument("--received", type=Path, required=True, help="JSON of receipt times")
-    parser.add_argument("--picture-topic", required=True)
+    parser.add_argument("--picture-topic", help="CompressedImage topic to be recorded beside")
     parser.add_argument("--node", default="segmentation_node")
-    parser.add_argument("--last-stamp", type=int, required=True, help="ns; end after its mask")
-    parser.add_argument("--idle", type=float, default=5.0, help="s without a mask; end after them")
     options = parser.parse_args()
     rclpy.init()
     try:
         with BagWriter(options.out) as writer:
             recorder = Recorder(options.node, options.picture_topic, writer)
             try:
-                _run(recorder, options.last_stamp, options.idle)
+                _run(recorder)
             except (KeyboardInterrupt, ExternalShutdownException):
                 pass  # told to stop, it keeps what came so far
             except Exception:
