@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
+from seg_perception.clocks import StampWatch
+
 WINDOW = 100  # pictures that rate, age and stage times look back on
 MAX_PUBLISHERS = 100  # whose sequence is remembered: a camera that restarts is a new one
 
@@ -32,6 +34,7 @@ class StreamMonitor:
         self.last_error = ""
         self.last_error_time = float("-inf")
         self.last_received = float("-inf")
+        self.stamps = StampWatch()
 
     def on_received(self, now: float, publisher: Hashable, sequence: int | None) -> None:
         """Count a picture; a gap in its publisher's sequence is drops, a decrease a restart."""

@@ -67,7 +67,7 @@ def test_every_camera_has_outputs_of_its_own(
     ros.wait(lambda: infos or ros.ask(cameras["left"], ros.picture(halves), masks["left"]) is None)
     assert infos[-1].width == 48
     assert not ros.node.count_publishers(f"{NODE}/label_mask")
-    ros.wait_for_status("segmenting")
+    ros.wait_for_status("the picture is stamped")
     names = [s.name for s in ros.diagnostics[-1].status]
     assert names == ["segmentation_node: front", "segmentation_node: left"]
 

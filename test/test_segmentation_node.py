@@ -94,7 +94,7 @@ def test_bad_pictures_are_counted_and_the_next_good_one_is_answered(
     assert ros.wait_for_status("empty").level == b"\x01"
 
     def has_recovered() -> bool:
-        camera.publish(good)
+        camera.publish(ros.picture(halves))
         return ros.status() == "segmenting"
 
     ros.wait(has_recovered)
@@ -139,7 +139,7 @@ def test_a_quality_of_service_that_cannot_match_is_told(
     ros.camera(reliable=False)
     ros.start_node(model=make_model(), qos_reliability="reliable")
     status = ros.wait_for_status("offers /image best effort")
-    assert "set it to auto" in status.message
+    assert "set qos_reliability to auto" in status.message
 
 
 @pytest.mark.parametrize("kind", ["missing", "truncated", "text", "no manifest"])

@@ -110,6 +110,11 @@ class Camera:
             if subscription is not None:
                 subscription.refresh()
 
+    def unheard(self) -> list[str]:
+        """Return why publishers of the inputs are not heard."""
+        heard = (s for s in (self._image, self._info) if s is not None)
+        return [text for text in (s.mismatch() for s in heard) if text]
+
     # As a source of the worker
 
     def take(self) -> Taken | None:
@@ -168,10 +173,13 @@ class Camera:
 
     def complaint(self) -> str:
         """Return what is wrong with the pictures that come in, or an empty string."""
+        unheard = self.unheard()
+        if unheard:
+            return unheard[0]
         if self._image is not None and time.monotonic() - self.monitor.last_received > QUIET:
             if self._image.publishers() == 0:
                 return f"nobody publishes {self._image.topic}"
-            return self._image.mismatch() or f"no picture on {self._image.topic} for {QUIET:g} s"
+            return f"no picture on {self._image.topic} for {QUIET:g} s"
         if time.monotonic() - self.monitor.last_error_time < ERROR_SHOWN:
             return self.monitor.last_error
         return ""

@@ -47,6 +47,9 @@ class Stream(Source, Protocol):
     def refresh(self) -> None:
         """Follow what the publishers offer now."""
 
+    def unheard(self) -> list[str]:
+        """Return why publishers of the inputs are not heard."""
+
 
 AnyCamera = TypeVar("AnyCamera", bound=Stream)
 Parameters = TypeVar("Parameters", bound=NodeParameters)
@@ -72,6 +75,7 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         self._start_complaints = params.declare(self, parameters)
         self._settings = params.read(self, parameters)
         self._worker = Worker(self)
+        self._unheard: set[str] = set()  # what was told of publishers that are not heard
 
     def bring_up(self) -> None:
         """Speak from now on, and begin to configure where the node is its own manager."""
@@ -81,7 +85,7 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period = self._settings.diagnostics_period
         self.create_timer(period, self._publish_diagnostics, clock=steady)
-        self.create_timer(GRAPH_PERIOD, self._follow_publishers, clock=steady)
+        self.create_timer(GRAPH_PERIOD, self._watch_inputs, clock=steady)
         if self._settings.autostart:
             # Beside the executor, so that diagnostics speak meanwhile.
             self._worker.submit(self._start)
@@ -198,9 +202,19 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         count(time.monotonic(), str(error))
         self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
 
+    def _compare_clocks(self, camera: AnyCamera, header: Header) -> None:
+        """Remember a picture's stamp beside the clock; `_watch_inputs` tells of what it sees."""
+        camera.monitor.stamps.on_picture(stamp_ns(header), self._now())
+
     def _age(self, header: Header) -> float:
         """Seconds from the picture's stamp to now, on the node's clock."""
-        return (int(self.get_clock().now().nanoseconds) - stamp_ns(header)) / 1e9
+        return (self._now() - stamp_ns(header)) / 1e9
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _is_simulated(self) -> bool:
+        return bool(self.get_parameter("use_sim_time").value)
 
     # Parameters
 
@@ -219,9 +233,18 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
 
     # What the node tells of itself
 
-    def _follow_publishers(self) -> None:
+    def _watch_inputs(self) -> None:
+        """Follow what the publishers offer, and tell once of what cannot be heard or be true."""
+        unheard: set[str] = set()
         for camera in self._cameras:
             camera.refresh()
+            unheard.update(camera.unheard())
+            stamps = camera.monitor.stamps.news(is_simulated=self._is_simulated())
+            if stamps:
+                self.get_logger().warning(stamps)
+        for text in sorted(unheard - self._unheard):
+            self.get_logger().warning(text)
+        self._unheard = unheard
 
     def _publish_diagnostics(self) -> None:
         """Publish one status a camera; one for the node while it has none."""
@@ -233,6 +256,8 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         values = {"state": self._state, **self._values(camera)}
         if self._config_error:
             values["last_error"] = self._config_error
+        if camera is not None:
+            values["clock"] = self._clock_complaint(camera)
         topic = camera.name if camera is not None and camera.name else self._topic
         return status(f"{self.get_name()}: {topic}", level, message, values)
 
@@ -241,7 +266,14 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
             return DiagnosticStatus.ERROR, self._config_error
         if self._state != "active" or camera is None:
             return DiagnosticStatus.OK, self._state
-        return self._condition(camera)
+        level, message = self._condition(camera)
+        clock = self._clock_complaint(camera)
+        if level == DiagnosticStatus.OK and clock:
+            return DiagnosticStatus.WARN, clock
+        return level, message
+
+    def _clock_complaint(self, camera: AnyCamera) -> str:
+        return camera.monitor.stamps.complaint(is_simulated=self._is_simulated())
 
 
 def sender(info: dict[str, Any]) -> tuple[str, int | None]:

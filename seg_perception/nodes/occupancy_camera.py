@@ -16,7 +16,7 @@ from seg_perception.messages import fill_cloud, fill_image
 from seg_perception.monitor import LookMonitor
 from seg_perception.nodes.camera import ERROR_SHOWN, LATCHED, QUIET, RELIABLE
 from seg_perception.nodes.label_info import LabelInfo, label_info
-from seg_perception.nodes.subscription import NewestSubscription
+from seg_perception.nodes.subscription import NewestSubscription, unheard
 from seg_perception.nodes.worker import Taken, Worker
 from seg_perception.occupancy.looks import MaskIds, read_look
 from seg_perception.occupancy.mapper import Look, Result, raised
@@ -120,6 +120,13 @@ class OccupancyCamera:
             subscription.refresh()
         self._expect_companions()
 
+    def unheard(self) -> list[str]:
+        """Return why publishers of the inputs are not heard."""
+        texts = [s.mismatch() for s in self._inputs.values()]
+        if self._names is not None:
+            texts.append(unheard(self._node, self._names))
+        return [text for text in texts if text]
+
     # As a source of the worker
 
     def take(self) -> Taken | None:
@@ -163,11 +170,14 @@ class OccupancyCamera:
 
     def complaint(self) -> str:
         """Return what is wrong with what comes in, or an empty string."""
+        unheard = self.unheard()
+        if unheard:
+            return unheard[0]
         masks = self._inputs.get("label_mask")
         if masks is not None and time.monotonic() - self._last_mask > QUIET:
             if masks.publishers() == 0:
                 return f"nobody publishes {masks.topic}"
-            return masks.mismatch() or f"no mask on {masks.topic} for {QUIET:g} s"
+            return f"no mask on {masks.topic} for {QUIET:g} s"
         if time.monotonic() - self.monitor.last_error_time < ERROR_SHOWN:
             return self.monitor.last_error
         return ""

@@ -84,6 +84,7 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
     # One look
 
     def _work(self, camera: OccupancyCamera, match: Match) -> None:
+        self._compare_clocks(camera, match.mask.header)
         try:
             self._map(camera, match)
         except GeometryError as error:

@@ -80,6 +80,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
         segmenter, parameters = self._segmenter, self._settings
         if segmenter is None:
             return
+        self._compare_clocks(camera, message.header)
         if 0 < parameters.max_age < self._age(message.header):
             camera.monitor.on_too_old()
             return

@@ -7,6 +7,9 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from seg_perception.offers import REMEDIES, End, mismatch
 
 POLICIES = {
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -64,16 +67,8 @@ class NewestSubscription:
         return int(self._node.count_publishers(self.topic))
 
     def mismatch(self) -> str:
-        """Return why a publisher's offer cannot be received, or an empty string."""
-        if self._policy is ReliabilityPolicy.BEST_EFFORT:
-            return ""
-        for offer in self._node.get_publishers_info_by_topic(self.topic):
-            if offer.qos_profile.reliability is ReliabilityPolicy.BEST_EFFORT:
-                return (
-                    f"{offer.node_name} offers {self.topic} best effort but qos_reliability is "
-                    "reliable: set it to auto or best_effort"
-                )
-        return ""
+        """Return why a publisher of the topic cannot be heard, or an empty string."""
+        return unheard(self._node, self._subscription)
 
     def destroy(self) -> None:
         """End the subscription."""
@@ -92,3 +87,41 @@ class NewestSubscription:
         if any(o.qos_profile.reliability is ReliabilityPolicy.BEST_EFFORT for o in offers):
             return ReliabilityPolicy.BEST_EFFORT
         return ReliabilityPolicy.RELIABLE
+
+
+def publishers(node: Node, topic: str) -> list[End]:
+    """Return what the publishers of a topic offer."""
+    return [_end(info) for info in node.get_publishers_info_by_topic(topic)]
+
+
+def subscribers(node: Node, topic: str) -> list[End]:
+    """Return what the subscribers of a topic want."""
+    return [_end(info) for info in node.get_subscriptions_info_by_topic(topic)]
+
+
+def unheard(node: Node, subscription: Any) -> str:
+    """Return why a subscription does not hear a publisher of its topic, or an empty string."""
+    topic, qos = subscription.topic_name, subscription.qos_profile
+    wanted = End(
+        node.get_name(),
+        type_name(subscription.msg_type),
+        qos.reliability.name.lower(),
+        qos.durability.name.lower(),
+    )
+    for offered in publishers(node, topic):
+        found = mismatch(topic, offered, wanted)
+        if found is not None:
+            return f"{found.text}: {REMEDIES[found.policy]}"
+    return ""
+
+
+def type_name(kind: type) -> str:
+    """Return a message type's name as the graph has it, as in sensor_msgs/msg/Image."""
+    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+
+
+def _end(info: TopicEndpointInfo) -> End:
+    qos = info.qos_profile
+    return End(
+        info.node_name, info.topic_type, qos.reliability.name.lower(), qos.durability.name.lower()
+    )

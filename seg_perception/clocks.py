@@ -1,0 +1,51 @@
+"""Whether the stamps of pictures and the clock of their reader are of one time."""
+
+LIMIT = 5.0  # seconds between a stamp and the clock that no slow camera explains
+
+
+class StampWatch:
+    """Remember the newest picture's stamp beside the clock that received it, both in ns."""
+
+    def __init__(self) -> None:
+        self._newest: tuple[int, int] | None = None
+        self._is_told = False
+
+    def on_picture(self, stamp: int, clock: int) -> None:
+        """Note a picture."""
+        self._newest = stamp, clock
+
+    def complaint(self, *, is_simulated: bool) -> str:
+        """Return how stamps and clock disagree, or an empty string."""
+        if self._newest is None:
+            return ""
+        return disagreement(*self._newest, is_simulated=is_simulated)
+
+    def news(self, *, is_simulated: bool) -> str:
+        """Return the first complaint, and an empty string ever after."""
+        complaint = "" if self._is_told else self.complaint(is_simulated=is_simulated)
+        self._is_told |= bool(complaint)
+        return complaint
+
+
+def disagreement(stamp: int, clock: int, *, is_simulated: bool, limit: float = LIMIT) -> str:
+    """Return what to do about a stamp and a clock, in ns, `limit` seconds apart, or nothing."""
+    seconds = (clock - stamp) / 1e9
+    if is_simulated and not clock:
+        return (
+            "use_sim_time is true and /clock says nothing: the node's clock stands at 0; play the "
+            "bag with --clock, or set use_sim_time to false"
+        )
+    if abs(seconds) <= limit:
+        return ""
+    what = (
+        f"the picture is stamped {stamp / 1e9:.3f} s and the clock says {clock / 1e9:.3f} s, "
+        f"{abs(seconds):.3f} s {'later' if seconds > 0 else 'earlier'}"
+    )
+    if not stamp:
+        return f"{what}: set the stamp in the camera's driver"
+    if is_simulated:
+        return f"{what}: use_sim_time is true, so play camera and /clock from one bag"
+    return (
+        f"{what}: play a bag with --clock and set use_sim_time to true, or set the clock of the "
+        "camera's computer"
+    )
