@@ -119,13 +119,12 @@ def test_intervals_agree_with_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None
     stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
     base, other = pair[0][:, :, :1], pair[1][:, :, :1]
 
-    def difference(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
-        scores = [c[..., 0, :] / (c[..., 1, :] + c[..., 2, :] - c[..., 0, :])
-                  for c in (base[ours].sum(-3), other[theirs].sum(-3))]  # fmt: skip
-        return (scores[1] - scores[0])[..., 0]
+    def iou(counts: np.ndarray) -> np.ndarray:
+        hits, truth, predicted = np.moveaxis(counts.sum(axis=-3)[..., 0], -1, 0)
+        return hits / (truth + predicted - hits)
 
-    def statistic(ours: np.ndarray, theirs: np.ndarray, axis: int = -1) -> np.ndarray:
-        return difference(ours.astype(int), theirs.astype(int), axis)
+    def statistic(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
+        return iou(other[theirs.astype(int)]) - iou(base[ours.astype(int)])
 
     at = np.arange(30)
     scipy = stats.bootstrap(

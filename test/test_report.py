@@ -184,6 +184,7 @@ def test_the_page_of_a_comparison_loads_nothing_from_elsewhere(tmp_path: Path) -
     assert 'src="http' not in page
     assert "<i>other" not in page, "names are escaped"
     assert "labels of the base" in page
+    assert "loses most against the base" in page
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 

@@ -169,7 +169,11 @@ def write_comparison(
         pairs=pairs,
         rows=_rows(reports, pairs),
         verdicts=verdicts or (),
-        worst=[(n, _figures(w, teacher)) for n, w in zip(names, worst, strict=False) if w],
+        worst=[
+            (n, any(s.base is not None for s in w), _figures(w, teacher))
+            for n, w in zip(names, worst, strict=False)
+            if w
+        ],
         legend=_legend(space),
         charts=_comparison_charts(reports, pairs),
         schema=SCHEMA,
