@@ -53,7 +53,7 @@ $(BIN)/python:
 
 .venv/.test: setup.py .venv/.demo
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[ros,evaluate,export,train,test]'
+	$(PIP) -e '.[ros,evaluate,cluster,export,train,test]'
 	@touch $@
 
 .venv/.lint: setup.py .venv/.test

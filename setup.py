@@ -58,6 +58,7 @@ setup(
     extras_require={
         "ros": ROS,
         "evaluate": EVALUATE,
+        "cluster": ["distributed>=2024.1"],
         "export": ["onnx>=1.15"],
         "train": ["torch>=2.4", "rich>=13", "onnx>=1.15"],
         "test": ["pytest<9", "pytest-timeout"],

@@ -12,17 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import SegPerceptionError, UsageError
-from seg_perception.evaluation.arguments import add_evaluate, whole_number
-
-# Where a camera is on its robot, besides its height.
-MOUNT = {
-    "x": "metres forward of the base",
-    "y": "metres to its left",
-    "roll": "radians around the forward axis",
-    "pitch": "radians, positive looks down",
-    "yaw": "radians, positive looks to the left",
-}
-
+from seg_perception.evaluation.arguments import add_evaluate, add_mount, mount, whole_number
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -95,10 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     mapping.add_argument("bag", type=Path)
     mapping.add_argument("--model", default="default", help="a model file or name")
     mapping.add_argument("--image-topic", help="pictures, where the bag has several topics")
-    mapping.add_argument("--camera-z", type=float, required=True, help="metres above the ground")
-    for name, text in MOUNT.items():
-        mapping.add_argument(f"--camera-{name}", type=float, default=0.0, help=text)
-    mapping.add_argument("--rectified", action="store_true", help="the pictures are rectified")
+    add_mount(mapping, required=True)
     mapping.add_argument("--resolution", type=float, default=0.1, help="metres a cell")
     mapping.add_argument("--width", type=float, default=20.0, help="metres along the map")
     mapping.add_argument("--height", type=float, default=20.0, help="metres across the map")
@@ -115,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score a model on recorded pictures")
     add_evaluate(evaluate)
-    evaluate.set_defaults(command=_evaluate, extra="evaluate")
+    evaluate.set_defaults(command=_evaluate, extra="evaluate,cluster")
 
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
@@ -243,7 +230,7 @@ def _map(options: argparse.Namespace) -> int:
     from seg_perception.occupancy.mapper import Settings
     from seg_perception.segmenter import Segmenter
 
-    place = [getattr(options, f"camera_{n}") for n in ("x", "y", "z", "roll", "pitch", "yaw")]
+    *place, rectified = mount(options)
     mapped = map_bag(
         options.bag,
         Segmenter.load(options.model),
@@ -256,7 +243,7 @@ def _map(options: argparse.Namespace) -> int:
             half_life=options.half_life,
         ),
         image_topic=options.image_topic,
-        rectified=options.rectified,
+        rectified=rectified,
     )
     print(f"{options.out / 'map.mp4'}: {mapped.pictures} pictures")
     for reason, count in mapped.skipped.items():
@@ -292,6 +279,7 @@ def _label(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from seg_perception.evaluation.command import run
 
+    options.extra = "ros,evaluate" if options.live else options.extra
     return run(options)
 
 

@@ -1,10 +1,6 @@
 """seg-perception evaluate: scores that a direct count confirms, and refusals that say why."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -109,7 +105,7 @@ def test_a_closed_form_case_comes_out_exactly(
     assert not {"age_ms", "agreement_with", "teacher", "damage", "interrupted"} & set(report)
     assert "1 pictures have no score: no truth of its key" in said
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 3
+    assert page.count("data:image/jpeg;base64,") == 3 + 3  # a sample, and the worst of one
     assert page.count("<svg") == 2
     assert "Age of each mask" not in page
 
@@ -277,7 +273,16 @@ def test_requirements_decide_the_exit_status(
         (("--require", "miou>=0.5"), 2, "miou is not measured in this run"),
         (("--require", "frames_in"), 2, "'frames_in' is no requirement; write KEY>=NUMBER"),
         (("--require", "frames_in>=many"), 2, "is no requirement"),
-        (("--model", "tiny"), 2, "2 models were given"),
+        (("--model", "tiny", "--model", "tiny,threads=1"), 2, "--model tiny is given twice"),
+        (("--model", "tiny,speed=2"), 2, "'speed' is no setting of a model; write MODEL,key=value"),
+        (("--model", "tiny,threads=two"), 2, "threads takes no 'two'; give a number"),
+        (("--model", "tiny,threads=0"), 2, "threads is 0; give at least 1"),
+        (("--model", "tiny,min_confidence=2"), 2, "min_confidence is 2.0; give 0 to 1"),
+        (("--measure", "boundary"), 2, "--measure boundary needs truth"),
+        (("--measure", "occupancy"), 2, "needs a --bag with CameraInfo, and --camera-z"),
+        (("--require", "boundary.iou>=0.5"), 2, "boundary.iou is not measured in this run"),
+        (("--live",), 2, "--live plays one bag"),
+        (("--rate", "2"), 2, "--rate is of playing"),
         (("--stamps", "x.mcap"), 2, "go with --bag"),
         (("--void", "3"), 2, "--void is of the truth"),
         (("--labels", "absent"), 1, "absent is no folder"),
@@ -372,42 +377,3 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert "out is no folder" in said
     assert "evaluating" not in said
     assert (tmp_path / "out").read_text() == "a file in the way"
-
-
-@pytest.fixture
-def endless(tmp_path: Path) -> Path:
-    """Return a folder of many large pictures."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    picture = np.zeros((1200, 1600, 3), np.uint8)
-    cv2.imwrite(str(folder / "0.png"), picture)
-    for i in range(1, 2000):
-        os.link(folder / "0.png", folder / f"{i}.png")
-    return folder
-
-
-def test_ctrl_c_keeps_what_was_done(make_model: Make, endless: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c",
-         "import sys; from seg_perception import cli\n"
-         "from seg_perception.evaluation import evaluate as e\n"
-         "add = e.Run.add\n"
-         "def told(run, prepared):\n"
-         "    add(run, prepared); print('one', flush=True)\n"
-         "e.Run.add = told\n"
-         "sys.exit(cli.main(sys.argv[1:]))",
-         "evaluate", "--model", str(make_model()), "--images", str(endless), "--out", str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for _ in range(3):
-        assert process.stdout.readline() == "one\n"
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    report = json.loads((out / "report.json").read_text())
-    assert 3 <= report["frames_out"] < 2000
-    assert report["interrupted"] is True
-    assert "interrupted: the numbers are of the pictures up to then" in said
-    assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json"]

@@ -179,9 +179,16 @@ class BagReader:
             found.setdefault((c.topic, c.msgtype), topic)
         return list(found.values())
 
-    def raw(self, topics: Collection[str] = ()) -> Iterator[RawMessage]:
+    def times(self) -> tuple[int, int]:
+        """Return when the first message was received, and just after the last, in nanoseconds."""
+        return self._reader.start_time, self._reader.end_time
+
+    def raw(
+        self, topics: Collection[str] = (), begin: int | None = None, end: int | None = None
+    ) -> Iterator[RawMessage]:
         """Yield the messages of `topics` (all when empty) in the order of their times.
 
+        Only those received in [begin, end), in nanoseconds, where these are given.
         Raises DataError for a topic that the bag lacks, and where the file is damaged.
         """
         missing = [t for t in topics if t not in self.topics]
@@ -194,7 +201,7 @@ class BagReader:
         wanted = [c for c in self._reader.connections if not topics or c.topic in topics]
         if not wanted:
             return
-        records = self._reader.messages(wanted)
+        records = self._reader.messages(wanted, begin, end)
         while True:
             try:
                 connection, time_ns, data = next(records)

@@ -1,260 +1,192 @@
-"""Evaluate a model on recorded pictures: every one of them, the same numbers each time."""
+"""Evaluate networks on recorded pictures: every one of them, the same numbers each time."""
 
-import resource
 import signal
-import sys
 import threading
-import time
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg_perception.errors import DataError, ImageError, UsageError, first_line
-from seg_perception.evaluation.measure import Key
-from seg_perception.evaluation.metrics import ConfusionMatrix
-from seg_perception.evaluation.report import Report, write_html, write_json
+from seg_perception.evaluation import results
+from seg_perception.evaluation.counting import Counting, check
+from seg_perception.evaluation.fleet import SPANS_A_WORKER, Fleet, connected, count_spans
+from seg_perception.evaluation.ledger import Ledger
+from seg_perception.evaluation.ledger import Progress as Recording
+from seg_perception.evaluation.networks import Network
+from seg_perception.evaluation.plan import Pictures, Plan
 from seg_perception.evaluation.require import Requirement
-from seg_perception.evaluation.samples import Samples
-from seg_perception.evaluation.sources import Frame, Source, ahead
-from seg_perception.evaluation.truth import Labels, Truth
+from seg_perception.evaluation.results import Outcome
+from seg_perception.evaluation.sources import Source
+from seg_perception.evaluation.tally import Tally
 from seg_perception.files import check_output
-from seg_perception.manifest import Manifest
-from seg_perception.segmenter import Segmenter
-
-MAX_REASONS = 20  # why pictures were skipped; what comes later is counted together
-OTHERS = "other reasons"
-NO_TRUTH = "no truth of its key"
-COMPARED = ("miou", "miou_void_counted", "pixel_accuracy", "per_class_iou")
-WRITTEN = ("report.json", "report.html")
 
 
-class Prepared(NamedTuple):
-    """What the decoding thread hands over: a picture and its truth, or why there is none."""
+class Run(NamedTuple):
+    """What one evaluation works with."""
 
-    key: Key
-    image: NDArray[np.uint8] | None
-    truth: Labels | None
-    problem: str = ""
+    counting: Counting
+    sources: list[Source]
+    ledger: Ledger
 
 
 def evaluate(
-    segmenter: Segmenter,
-    source: Source,
+    plan: Plan,
     out: Path,
     *,
-    truth: Truth | None = None,
-    void_ids: Collection[int] = (255,),
-    stamps: Collection[Key] | None = None,
     requirements: Sequence[Requirement] = (),
-    threads: int = 1,
+    networks: Callable[[], Sequence[Network]] | None = None,
+    fleet: Fleet | None = None,
+    resume: bool = False,
     console: Console | None = None,
-) -> Report:
+) -> Outcome:
     """Segment every picture, compare it with its truth, write out/report.json and report.html.
 
-    Pictures without truth are not segmented where there is a truth at all; with `stamps` only
-    those pictures count. After Ctrl-C the report holds what was done. Raises DataError where
-    nothing could be compared, and for truth that does not fit its picture or the model's classes.
+    Pictures without truth are not segmented where there is a truth and no measure that does
+    without. After Ctrl-C the report holds what was done, and `resume` goes on from there.
+    What `networks` returns answers in place of the plan's models; a `fleet` counts in other
+    processes. Raises DataError where nothing could be compared, and for truth that does not fit its
+    picture or the classes, UsageError for requirements that such a run never measures.
     """
-    _check_requirements(requirements, truth)
-    for name in WRITTEN:
+    results.check_requirements(requirements, plan, is_live=networks is not None)
+    for name in results.WRITTEN:
         check_output(out / name)  # now rather than when all is done
-    for name in WRITTEN:  # what an earlier run left is not taken for this one's
+    for name in results.WRITTEN:  # what an earlier run left is not taken for this one's
         (out / name).unlink(missing_ok=True)
-    run = Run(segmenter, truth, void_ids)
-    with _until_interrupted() as interrupted, _progress(console) as progress:
-        total = source.total if stamps is None else len(stamps)
-        task = progress.add_task("evaluating", total=total)
-        with closing(ahead(_prepare(source, truth, stamps))) as pictures:
-            for prepared in pictures:
-                run.add(prepared)
-                progress.advance(task)
-                if interrupted.is_set():
-                    break
-    if interrupted.is_set() and not run.frames_out:
-        raise KeyboardInterrupt
-    run.check(source, truth, stamps)
-    report = run.report(source, truth, threads=threads, interrupted=interrupted.is_set())
-    return _write(out, report, run, requirements)
-
-
-class Run:
-    """Counts what comes out, picture by picture, in memory that does not grow with them."""
-
-    def __init__(
-        self, segmenter: Segmenter, truth: Truth | None, void_ids: Collection[int]
-    ) -> None:
-        """Begin with nothing counted."""
-        self._segmenter, self._truth = segmenter, truth
-        self.space = segmenter.space
-        self.matrix = ConfusionMatrix(len(segmenter.manifest.classes), void_ids)
-        self.samples = Samples()
-        self.frames_in = self.frames_out = self.frames_scored = 0
-        self._skipped: Counter[str] = Counter()
-        # Four bytes a stage and picture are all that grows; percentiles need them.
-        self._times: dict[str, array[float]] = defaultdict(lambda: array("f"))
-        self._started = time.perf_counter()
-        self._example: Key | None = None
-
-    def add(self, prepared: Prepared) -> None:
-        """Take one picture; DataError where its truth does not fit."""
-        self.frames_in += 1
-        self._example = prepared.key if self._example is None else self._example
-        if prepared.image is None:
-            self._skip(prepared.problem)
-            return
+    run = _prepare(plan, out, networks() if networks else None, fleet, resume=resume)
+    with _until_interrupted() as interrupted:
         try:
-            result = self._segmenter(prepared.image, "bgr8", confidence=False)
-        except ImageError as error:
-            self._skip(first_line(error))
-            return
-        self.frames_out += 1
-        for stage, milliseconds in result.timing.items():
-            self._times[stage].append(milliseconds)
-        if prepared.truth is not None:
-            self._score(prepared.key, prepared.truth, result.labels)
-        self.samples.offer(
-            str(prepared.key), prepared.image, result.labels, prepared.truth, self.space
-        )
-
-    def check(self, source: Source, truth: Truth | None, stamps: Collection[Key] | None) -> None:
-        """Raise DataError where no picture was segmented or none could be compared."""
-        why = "; ".join(f"{count} times: {text}" for text, count in self._skipped.items())
-        if stamps is not None and not self.frames_in:
-            raise DataError(
-                f"none of the {len(stamps)} stamps is among the pictures of {source.name}; "
-                "give the bag that the recording was made from"
-            )
-        if truth is not None and not self.frames_scored and set(self._skipped) <= {NO_TRUTH}:
-            example = f", the truth is named {truth.example}" if truth.example is not None else ""
-            raise DataError(
-                f"no picture of {source.name} has its truth in {truth.name}: pictures are named "
-                f"{self._example}{example}; they must be the same stamps (ns) or names"
-            )
-        if not self.frames_out:
-            raise DataError(
-                f"no picture of {source.name} could be segmented: "
-                f"{why or source.damage or 'there is none'}"
-            )
-
-    def report(
-        self, source: Source, truth: Truth | None, *, threads: int, interrupted: bool
-    ) -> Report:
-        """Return the numbers."""
-        elapsed = max(time.perf_counter() - self._started, 1e-9)
-        return Report(
-            **(_scores(self.matrix, self._segmenter.manifest, truth) if truth else {}),
-            frames_in=self.frames_in,
-            frames_out=self.frames_out,
-            frames_scored=self.frames_scored if truth else None,
-            dropped=self.frames_in - self.frames_out,
-            skipped=dict(self._skipped),
-            damage=source.damage or None,
-            interrupted=interrupted or None,
-            rate_hz=self.frames_out / elapsed,
-            stage_ms={k: float(np.percentile(v, 50)) for k, v in self._times.items()},
-            stage_p95_ms={k: float(np.percentile(v, 95)) for k, v in self._times.items()},
-            peak_memory_mb=_peak_memory_mb(),
-            model=self._segmenter.manifest.name,
-            provider=self._segmenter.provider,
-            threads=threads,
-            source=source.name,
-            truth=truth.name if truth else None,
-        )
-
-    def _score(self, key: Key, truth: Labels, labels: Labels) -> None:
-        assert self._truth is not None
-        try:
-            self.matrix.add(truth, labels)
-        except DataError as error:
-            raise DataError(f"{self._truth.name}, of {key}: {error}") from error
-        self.frames_scored += 1
-
-    def _skip(self, reason: str) -> None:
-        known = reason in self._skipped or len(self._skipped) < MAX_REASONS
-        self._skipped[reason if known else OTHERS] += 1
+            _count(run, fleet, interrupted.is_set, console)
+        except BaseException:
+            run.ledger.save(at_once=True)
+            raise
+    totals = _totals(run)
+    if interrupted.is_set():
+        run.ledger.save(at_once=True)
+        if not totals[0].frames_out:
+            raise KeyboardInterrupt
+    else:
+        for source, recording in zip(run.sources, run.ledger.recordings, strict=True):
+            check(recording.tallies, source, run.counting.truth, run.counting.stamps)
+        run.ledger.remove()
+    return results.write(
+        out,
+        run.counting,
+        totals,
+        run.ledger.recordings,
+        requirements,
+        seconds=run.ledger.seconds,
+        interrupted=interrupted.is_set(),
+    )
 
 
 def _prepare(
-    source: Source, truth: Truth | None, stamps: Collection[Key] | None
-) -> Iterator[Prepared]:
-    """Decode what will be segmented; runs in a thread of its own."""
-    for frame in source.frames():
-        if stamps is not None and frame.key not in stamps:
-            continue
-        yield _prepared(frame, truth)
+    plan: Plan,
+    out: Path,
+    networks: Sequence[Network] | None,
+    fleet: Fleet | None,
+    *,
+    resume: bool,
+) -> Run:
+    """Open everything, and find what an earlier run has counted."""
+    counting = Counting(plan, networks)
+    sources = [pictures.open() for pictures in plan.pictures]
+    cuts = max(fleet.workers, 1) * SPANS_A_WORKER if fleet else 1
+    recordings = [
+        Recording(source.spans(cuts), counting.tallies(at)) for at, source in enumerate(sources)
+    ]
+    ledger = Ledger(out, _described(counting), recordings)
+    if resume:
+        ledger.resume()
+    return Run(counting, sources, ledger)
 
 
-def _prepared(frame: Frame, truth: Truth | None) -> Prepared:
-    try:
-        labels = truth.of(frame) if truth else None
-        if truth and labels is None:
-            return Prepared(frame.key, None, None, NO_TRUTH)
-        return Prepared(frame.key, frame.image, labels)
-    except ImageError as error:
-        return Prepared(frame.key, None, None, first_line(error))
+def _count(
+    run: Run, fleet: Fleet | None, is_over: Callable[[], bool], console: Console | None
+) -> None:
+    """Count what is missing, in this process or by the fleet."""
+    stamps, ledger = run.counting.stamps, run.ledger
+    known = [source.total for source in run.sources] if stamps is None else [len(stamps)]
+    with _progress(console) as progress:
+        task = progress.add_task(
+            "evaluating",
+            total=None if None in known else sum(n for n in known if n),
+            completed=sum(t.frames_in for t in _totals(run)[:1]),
+        )
+
+        def advance(pictures: int = 1) -> None:
+            progress.advance(task, pictures)
+            ledger.save()
+
+        if fleet is not None:
+            with connected(fleet) as client:
+                count_spans(
+                    client,
+                    run.counting.plan,
+                    ledger.recordings,
+                    on_span=advance,
+                    is_over=is_over,
+                )
+            return
+        for source, recording in zip(run.sources, ledger.recordings, strict=True):
+            _count_here(run.counting, source, recording, advance, is_over)
 
 
-def _scores(matrix: ConfusionMatrix, manifest: Manifest, truth: Truth) -> dict[str, Any]:
-    """Return the keys of Report that compare; another network's labels are never called truth."""
-    values = zip(manifest.classes, matrix.iou(), strict=True)
-    scores = {
-        "miou": _number(matrix.miou()),
-        "miou_void_counted": _number(matrix.miou(void_counted=True)),
-        "per_class_iou": {name: _number(value) for name, value in values},
-    }
-    accuracy = _number(matrix.pixel_accuracy())
-    common = {"confusion_matrix": matrix.counts.tolist(), "void_ids": sorted(matrix.void_ids)}
-    if truth.teacher is None:
-        return {**scores, "pixel_accuracy": accuracy, **common}
-    agreement = {**scores, "pixel_agreement": accuracy}
-    return {"agreement_with": agreement, "teacher": truth.teacher, **common}
+def _count_here(
+    counting: Counting,
+    source: Source,
+    recording: Recording,
+    advance: Callable[[], None],
+    is_over: Callable[[], bool],
+) -> None:
+    """Count the missing spans of one recording in this process."""
+
+    def note() -> None:
+        recording.position += 1
+        advance()
+
+    for at in recording.missing():
+        if is_over():
+            return
+        counting.count(
+            source,
+            recording.tallies,
+            span=recording.spans[at],
+            skip=recording.skip(at),
+            on_picture=note,
+            is_over=is_over,
+        )
+        recording.damage = recording.damage or source.damage
+        if not is_over():
+            recording.finish(at)
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _totals(run: Run) -> list[Tally]:
+    """Return the tallies of all recordings together, one for each network."""
+    totals = run.counting.tallies()
+    for recording in run.ledger.recordings:
+        later = [recording.waiting[at] for at in sorted(recording.waiting)]
+        for states in ([t.state() for t in recording.tallies], *later):
+            for total, state in zip(totals, states, strict=True):
+                total.merge(state)
+    return totals
 
 
-def _write(out: Path, report: Report, run: Run, requirements: Sequence[Requirement]) -> Report:
-    """Write the report with its verdicts; UsageError, after that, for what was not measured."""
-    content = report.content()
-    verdicts, missing = [], []
-    for requirement in requirements:
-        try:
-            verdicts.append(requirement.judge(content))
-        except UsageError as error:
-            missing.append(str(error))
-    report = replace(report, verdicts=verdicts or None)
-    write_json(out / "report.json", report)
-    write_html(
-        out / "report.html",
-        report,
-        samples=run.samples.chosen(),
-        confusion=run.matrix.counts if report.scores else None,
-        space=run.space,
-    )
-    if missing:
-        raise UsageError("; ".join(missing))
-    return report
+def _described(counting: Counting) -> dict[str, str]:
+    """Return what must be the same for an interrupted run to go on, each under its name."""
+    plan = counting.plan
+    values = asdict(plan) | {"pictures": [_stamped(pictures) for pictures in plan.pictures]}
+    hashes = [f"{n.manifest.name} {n.manifest.sha256}" for n in counting.networks]
+    return {name: str(value) for name, value in {**values, "weights": hashes}.items()}
 
 
-def _check_requirements(requirements: Sequence[Requirement], truth: Truth | None) -> None:
-    """Raise UsageError, before anything is done, for a key that such a run never measures."""
-    never = {"age_ms"}
-    if truth is None:
-        never |= {*COMPARED, "agreement_with", "frames_scored"}
-    else:
-        never |= {*COMPARED} if truth.teacher else {"agreement_with"}
-    for requirement in requirements:
-        requirement.check({field.name for field in fields(Report)} - never)
+def _stamped(pictures: Pictures) -> str:
+    """Return the recording and when it was last changed."""
+    changed = Path(pictures.path).stat().st_mtime_ns
+    return f"{pictures.path} {pictures.topic or ''} {pictures.labels or ''} of {changed}"
 
 
 @contextmanager
@@ -280,9 +212,3 @@ def _progress(console: Console | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     return Progress(*columns, console=console or Console(stderr=True))
-
-
-def _peak_memory_mb() -> float:
-    """Return the most memory that this process has had so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)

@@ -31,8 +31,11 @@ class ConfusionMatrix:
         self._row = row
         self._column = np.minimum(np.arange(256), self.classes)
 
-    def add(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
-        """Add one picture: two uint8 (H,W) label images. Raises DataError when they do not fit."""
+    def add(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Add one picture, two uint8 (H,W) label images, and return its own counts.
+
+        Raises DataError when they do not fit.
+        """
         if truth.shape != predicted.shape:
             raise DataError(
                 f"truth is {truth.shape} and prediction {predicted.shape}: "
@@ -47,7 +50,9 @@ class ConfusionMatrix:
             )
         size = self.classes + 1
         pairs = rows * size + self._column[predicted]
-        self.counts += np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
+        counts = np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
+        self.counts += counts
+        return counts
 
     def iou(self, *, void_counted: bool = False) -> NDArray[np.float64]:
         """Return the intersection over union of each class, NaN where it never occurs.

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ class Requirement:
             )
         return cls(text, match["key"], match["sign"] == ">=", limit)
 
+    def is_under(self, names: Collection[str]) -> bool:
+        """Whether the value stands under one of the keys."""
+        return self.key.partition(".")[0] in names
+
     def check(self, known: Collection[str]) -> None:
         """Raise UsageError where none of the `known` keys of a report can hold the value."""
         if not any(self.key == name or self.key.startswith(f"{name}.") for name in known):
@@ -54,18 +58,20 @@ class Requirement:
         return {"require": self.text, "value": value, "holds": holds}
 
 
-def _find(content: Mapping[str, Any], key: str, text: str) -> float:
-    """Follow `key` level by level; names of classes may hold dots themselves."""
+def _find(content: Mapping[str, Any] | Sequence[Any], key: str, text: str) -> float:
+    """Follow `key` level by level; names may hold dots themselves, items of lists are numbered."""
+    if isinstance(content, Sequence):
+        content = {str(at): inner for at, inner in enumerate(content)}
     if key in content:
         value = content[key]
         if not isinstance(value, bool) and isinstance(value, (int, float)):
             return float(value)
     for name, inner in content.items():
-        if key.startswith(f"{name}.") and isinstance(inner, Mapping):
+        if key.startswith(f"{name}.") and isinstance(inner, (Mapping, list, tuple)):
             return _find(inner, key[len(name) + 1 :], text)
     numbers = [
-        f"{name}.*" if isinstance(value, Mapping) else name
+        name if isinstance(value, (int, float)) else f"{name}.*"
         for name, value in content.items()
-        if isinstance(value, (int, float, Mapping)) and not isinstance(value, bool)
+        if isinstance(value, (int, float, Mapping, list)) and not isinstance(value, bool)
     ]
     raise UsageError(f"{text!r}: {key} was not measured; there are {', '.join(numbers)}")

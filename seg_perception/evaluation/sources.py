@@ -1,13 +1,14 @@
 """Pictures to evaluate on, each with a key: its stamp in a bag, its name elsewhere."""
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -31,20 +32,36 @@ PICTURE_KINDS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".web
 APART = 32  # messages of a topic that may come before the partner of the first of them
 MASKS = "label_mask"  # how topics of our own masks end
 AHEAD = 4  # pictures that are decoded before they are wanted
+# Nanoseconds that are read around a span: for masks that were recorded apart from their pictures,
+# and for the picture before it.
+APART_NS, BEFORE_NS = 30 * 10**9, 2 * 10**9
+EVER = 2**63 - 1  # nanoseconds; no message is later
 
 
 @dataclass
 class Frame:
-    """One picture, decoded when it is first looked at; `mask` is the label message beside it."""
+    """One picture, decoded when it is first looked at; `mask` is the label message beside it.
+
+    `counted` is False for the picture before a span, which belongs to another.
+    """
 
     key: Key
     decode: Callable[[], Picture]
     mask: Any = None
+    time_ns: int = 0  # when it was recorded
+    counted: bool = True
 
     @cached_property
     def image(self) -> Picture:
         """Return uint8 (H,W,3) BGR; raises ImageError or DataError for what is no picture."""
         return self.decode()
+
+
+class Span(NamedTuple):
+    """Part of a source, [begin, end): nanoseconds of recording of a bag, positions in a folder."""
+
+    begin: int
+    end: int
 
 
 class Source(Protocol):
@@ -58,8 +75,15 @@ class Source(Protocol):
     total: int | None
     damage: str
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pictures in their order; everything is opened and closed in the iterator."""
+    def frames(self, span: Span | None = None) -> Iterator[Frame]:
+        """Yield the pictures in their order; everything is opened and closed in the iterator.
+
+        With a `span` those in it, and perhaps first, not `counted`, the one before it.
+        """
+        ...
+
+    def spans(self, count: int) -> list[Span | None]:
+        """Cut all of it into at most `count` spans that follow each other; None is the whole."""
         ...
 
 
@@ -85,46 +109,73 @@ class BagSource:
                 + (f" ({self.damage})" if self.damage else "")
             )
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, span: Span | None = None) -> Iterator[Frame]:
         """Yield pictures by recorded time; one that is no message gives no image."""
         read = 0
         with open_bag(self._path) as bag:
             try:
-                for frame in self._paired(bag):
-                    read += 1
+                for frame in self._inside(bag, span) if span else self._paired(bag, None, None):
+                    read += frame.counted
                     yield frame
             except DataError as error:
                 self.damage = str(error)
         if self.damage:
             self.damage += f"; {read} of {self.total} pictures were read"
 
-    def _paired(self, bag: BagReader) -> Iterator[Frame]:
+    def spans(self, count: int) -> list[Span | None]:
+        """Cut it by time; a damaged bag, whose times nobody knows, stays whole."""
+        with open_bag(self._path) as bag:
+            begin, end = bag.times()
+        if self.damage or count < 2 or end - begin < count:
+            return [None]
+        # A bag's own word on its times is not needed for the outer ends, so none is lost by it.
+        cuts = [0, *(begin + (end - begin) * i // count for i in range(1, count)), EVER]
+        return [Span(*ends) for ends in pairwise(cuts)]
+
+    def _inside(self, bag: BagReader, span: Span) -> Iterator[Frame]:
+        """Yield the pictures that were recorded in the span, and the one before it."""
+        before = None
+        early, late = (APART_NS, APART_NS) if self._labels else (BEFORE_NS, 0)
+        for frame in self._paired(bag, max(0, span.begin - early), min(span.end + late, EVER)):
+            if frame.time_ns < span.begin:
+                before = frame
+            elif frame.time_ns < span.end:
+                if before is not None:
+                    before.counted = False
+                    yield before
+                    before = None
+                yield frame
+
+    def _paired(self, bag: BagReader, begin: int | None, end: int | None) -> Iterator[Frame]:
         """Join pictures and masks as they were recorded, holding few of each."""
         if not self._labels:
-            yield from (_frame(bag, record) for record in bag.raw([self._topic]))
+            yield from (_frame(bag, record) for record in bag.raw([self._topic], begin, end))
             return
-        frames: OrderedDict[Key, Frame] = OrderedDict()
+        frames: deque[Frame] = deque()  # two may have one stamp, where a clock has jumped
         masks: OrderedDict[Key, Any] = OrderedDict()
-        for record in bag.raw([self._topic, self._labels]):
+        for record in bag.raw([self._topic, self._labels], begin, end):
             if record.topic == self._labels:
                 try:
                     mask = bag.deserialize(record)
                 except DataError:  # its picture has no truth, and is counted so
                     continue
-                key: Key = messages.stamp_ns(mask.header)
-                masks[key] = mask
+                key = messages.stamp_ns(mask.header)
+                waiting = (f for f in frames if f.key == key and f.mask is None)
+                frame = next(waiting, None)
+                if frame is None:
+                    masks[key] = mask
+                else:
+                    frame.mask = mask
             else:
                 frame = _frame(bag, record)
-                key = frame.key
-                frames[key] = frame
-            if key in frames and key in masks:
-                frames[key].mask = masks.pop(key)
+                frame.mask = masks.pop(frame.key, None)
+                frames.append(frame)
             # Pictures leave in the order they came in, each with its mask or too old for one.
-            while frames and (_first(frames).mask is not None or len(frames) > APART):
-                yield frames.popitem(last=False)[1]
+            while frames and (frames[0].mask is not None or len(frames) > APART):
+                yield frames.popleft()
             if len(masks) > APART:
                 masks.popitem(last=False)
-        yield from frames.values()
+        yield from frames
 
 
 class FolderSource:
@@ -145,10 +196,18 @@ class FolderSource:
             raise DataError(f"{path} holds several pictures named {doubled[0]}; keep one of them")
         self.total: int | None = len(self._files)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, span: Span | None = None) -> Iterator[Frame]:
         """Yield them in the order of their names."""
-        for file in self._files:
-            yield Frame(file.stem, partial(_read_picture, file))
+        begin, end = span or (0, len(self._files))
+        for at in range(max(0, begin - 1), end):
+            file = self._files[at]
+            yield Frame(file.stem, partial(_read_picture, file), counted=at >= begin)
+
+    def spans(self, count: int) -> list[Span | None]:
+        """Cut the list of its files."""
+        count = max(1, min(count, len(self._files)))
+        cuts = [len(self._files) * i // count for i in range(count + 1)]
+        return [Span(*ends) for ends in pairwise(cuts)]
 
 
 class VideoSource:
@@ -159,7 +218,11 @@ class VideoSource:
         self.name, self._path, self.damage = str(path), path, ""
         self.total = count_frames(path)
 
-    def frames(self) -> Iterator[Frame]:
+    def spans(self, count: int) -> list[Span | None]:
+        """Leave it whole, whatever the `count`: pictures of a video build on each other."""
+        return [None]
+
+    def frames(self, span: Span | None = None) -> Iterator[Frame]:
         """Yield them in the order they are shown."""
         read = 0
         try:
@@ -236,8 +299,9 @@ def _frame(bag: BagReader, record: RawMessage) -> Frame:
     try:
         message = bag.deserialize(record)
     except DataError as error:
-        return Frame(record.time_ns, partial(_refuse, str(error)))
-    return Frame(messages.stamp_ns(message.header), partial(_decoded, message))
+        return Frame(record.time_ns, partial(_refuse, str(error)), time_ns=record.time_ns)
+    stamp = messages.stamp_ns(message.header)
+    return Frame(stamp, partial(_decoded, message), time_ns=record.time_ns)
 
 
 def _refuse(text: str) -> Picture:
@@ -247,10 +311,6 @@ def _refuse(text: str) -> Picture:
 def _decoded(message: Any) -> Picture:
     picture = messages.decode(message)
     return to_bgr(picture.image, picture.encoding)
-
-
-def _first(frames: "OrderedDict[Key, Frame]") -> Frame:
-    return next(iter(frames.values()))
 
 
 def _read_picture(path: Path) -> Picture:

@@ -1,0 +1,130 @@
+"""Count spans of recordings on many processes: Dask distributed runs them and redoes lost ones."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from seg_perception.errors import DataError
+from seg_perception.evaluation.counting import Counting
+from seg_perception.evaluation.ledger import Progress
+from seg_perception.evaluation.measure import State
+from seg_perception.evaluation.plan import Plan
+from seg_perception.evaluation.sources import Span
+
+SPANS_A_WORKER = 4  # so that all end at about the same time
+LOSSES = 3  # workers that may die over one span before it is taken for the cause
+POLL = 0.5  # seconds between looks at Ctrl-C
+
+
+class Fleet(NamedTuple):
+    """Processes of this machine, or a scheduler's address such as tcp://10.0.0.5:8786."""
+
+    workers: int = 0
+    scheduler: str | None = None
+
+
+class Counted(NamedTuple):
+    """What a worker sends back: a state for each network, and what the source lacks."""
+
+    states: list[State]
+    damage: str
+
+
+@contextmanager
+def connected(fleet: Fleet) -> Iterator[Any]:
+    """Give a Dask client of the fleet; DataError for a scheduler that does not answer."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {"distributed.scheduler.allowed-failures": LOSSES}
+    with dask.config.set(settings):
+        if fleet.scheduler is not None:
+            try:
+                client = Client(fleet.scheduler, timeout="10s")
+            except OSError as error:
+                raise DataError(
+                    f"no Dask scheduler answers at {fleet.scheduler} ({error}); start one with: "
+                    "dask scheduler"
+                ) from error
+            with client:
+                yield client
+            return
+        with (
+            LocalCluster(  # networks run on one thread each; nothing listens beyond this machine
+                n_workers=fleet.workers, threads_per_worker=1, processes=True,
+                host="127.0.0.1", dashboard_address=None,
+            ) as cluster,
+            Client(cluster) as client,
+        ):  # fmt: skip
+            yield client
+
+
+def count_spans(
+    client: Any,
+    plan: Plan,
+    recordings: Sequence[Progress],
+    *,
+    on_span: Callable[[int], None],
+    is_over: Callable[[], bool],
+) -> None:
+    """Count what is missing of the recordings; `on_span` is told how many pictures came back.
+
+    Ends early, with what was counted till then, when `is_over`. What a worker raises is raised
+    here; a span whose workers die again and again raises DataError.
+    """
+    from distributed import wait
+
+    spans = {
+        client.submit(
+            count_span, plan, at, progress.spans[number], progress.skip(number), pure=False
+        ): (progress, number)
+        for at, progress in enumerate(recordings)
+        for number in progress.missing()
+    }
+    pending = set(spans)
+    try:
+        while pending and not is_over():
+            for future in _finished(pending, wait):
+                progress, number = spans[future]
+                counted = _result(future, progress.spans[number])
+                pending.discard(future)
+                progress.damage = progress.damage or counted.damage
+                progress.finish(number, counted.states)
+                on_span(counted.states[0]["frames_in"])
+    finally:
+        client.cancel(list(pending))
+
+
+def count_span(plan: Plan, at: int, span: Span | None, skip: int) -> Counted:
+    """Count a span of the recording `at`; runs in a worker."""
+    counting, source = _ready(plan), plan.pictures[at].open()
+    tallies = counting.tallies(at)
+    counting.count(source, tallies, span=span, skip=skip)
+    return Counted([tally.state() for tally in tallies], source.damage)
+
+
+@lru_cache(maxsize=1)
+def _ready(plan: Plan) -> Counting:
+    """Load a plan's networks, once in the life of a worker."""
+    return Counting(plan)
+
+
+def _finished(pending: set[Any], wait: Callable[..., Any]) -> list[Any]:
+    try:
+        return list(wait(pending, timeout=POLL, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _result(future: Any, span: Span | None) -> Counted:
+    from distributed import KilledWorker
+
+    try:
+        counted: Counted = future.result()
+    except KilledWorker as error:
+        raise DataError(
+            f"{LOSSES} workers died while they counted {span or 'a recording'}: {error}; look for "
+            "too little memory, or count without --workers"
+        ) from error
+    return counted

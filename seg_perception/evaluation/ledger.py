@@ -1,0 +1,129 @@
+"""How far a plan is counted: kept in a file, so that an interrupted evaluation goes on."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seg_perception.errors import DataError, UsageError
+from seg_perception.evaluation.measure import State
+from seg_perception.evaluation.sources import Span
+from seg_perception.evaluation.stored import read_state, write_state
+from seg_perception.evaluation.tally import Tally
+
+NAME = "partial.npz"
+SAVE_EVERY = 30.0  # seconds
+
+
+@dataclass
+class Progress:
+    """What is counted of one recording, cut into `spans`; a tally for each network.
+
+    Spans come back in any order and are merged in their own, so the sums are those of one run.
+    """
+
+    spans: Sequence[Span | None]
+    tallies: Sequence[Tally]
+    done: int = 0  # spans that are in the tallies
+    position: int = 0  # pictures of the next span that are, too
+    waiting: dict[int, list[State]] = field(default_factory=dict)  # later spans
+    damage: str = ""
+
+    def missing(self) -> list[int]:
+        """Return the spans that nobody has counted to their end."""
+        return [at for at in range(self.done, len(self.spans)) if at not in self.waiting]
+
+    def skip(self, at: int) -> int:
+        """Return how many pictures of a span are in the tallies already."""
+        return self.position if at == self.done else 0
+
+    def finish(self, at: int, states: list[State] | None = None) -> None:
+        """Take note that a span is counted; without `states` the tallies hold it already."""
+        if states is not None:
+            self.waiting[at] = states
+        else:
+            self.done, self.position = at + 1, 0
+        while self.done in self.waiting:
+            for tally, state in zip(self.tallies, self.waiting.pop(self.done), strict=True):
+                tally.merge(state)
+            self.done, self.position = self.done + 1, 0
+
+    def state(self) -> State:
+        """Return all of it as plain data."""
+        return {
+            "spans": [span and list(span) for span in self.spans],
+            "done": self.done,
+            "position": self.position,
+            "damage": self.damage,
+            "tallies": [tally.state() for tally in self.tallies],
+            "waiting": {str(at): states for at, states in self.waiting.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what an earlier run has counted, cut as it was then."""
+        self.spans = [span and Span(*span) for span in state["spans"]]
+        self.done, self.position = state["done"], state["position"]
+        self.damage = state["damage"]
+        self.waiting = {int(at): states for at, states in state["waiting"].items()}
+        for tally, counted in zip(self.tallies, state["tallies"], strict=True):
+            tally.merge(counted)
+
+
+class Ledger:
+    """The progress of all recordings, and its file beside the report."""
+
+    def __init__(
+        self, folder: Path, described: Mapping[str, str], recordings: Sequence[Progress]
+    ) -> None:
+        """Begin with nothing counted; `described` tells one evaluation from another."""
+        self._path, self._described = folder / NAME, dict(described)
+        self.recordings = recordings
+        self._earlier, self._began = 0.0, time.perf_counter()
+        self._saved = self._began
+
+    @property
+    def seconds(self) -> float:
+        """How long counting has taken, that of interrupted runs included."""
+        return self._earlier + time.perf_counter() - self._began
+
+    def resume(self) -> bool:
+        """Go on from the file, and return whether there is one.
+
+        Raises UsageError where it was written by another evaluation, DataError for damage.
+        """
+        if not self._path.exists():
+            return False
+        state = read_state(self._path)
+        before = state["described"]
+        for name in {**before, **self._described}:
+            was, is_now = before.get(name), self._described.get(name)
+            if was != is_now:
+                raise UsageError(
+                    f"{self._path} was interrupted with another {name}: {was}, now {is_now}; give "
+                    "the same, or another --out, or leave out --resume to begin anew"
+                )
+        try:
+            for progress, counted in zip(self.recordings, state["recordings"], strict=True):
+                progress.restore(counted)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{self._path} cannot be read ({error}); remove it") from error
+        self._earlier = state["seconds"]
+        return True
+
+    def save(self, *, at_once: bool = False) -> None:
+        """Write the file, if it was not written lately."""
+        now = time.perf_counter()
+        if at_once or now - self._saved > SAVE_EVERY:
+            write_state(
+                self._path,
+                {
+                    "described": self._described,
+                    "seconds": self.seconds,
+                    "recordings": [progress.state() for progress in self.recordings],
+                },
+            )
+            self._saved = now
+
+    def remove(self) -> None:
+        """Remove the file; its counts are in the report."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""What one network did on one recording, counted picture by picture, in parts that add up."""
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from seg_perception.errors import DataError
+from seg_perception.evaluation.compare import Blocks, class_counts
+from seg_perception.evaluation.measure import Key, Measure, State, View
+from seg_perception.evaluation.metrics import ConfusionMatrix
+from seg_perception.evaluation.samples import Samples
+from seg_perception.evaluation.worst import Base, Worst
+from seg_perception.labels import LabelSpace
+
+MAX_REASONS = 20  # why pictures were skipped; what comes later is counted together
+OTHERS = "other reasons"
+COUNTS = ("frames_in", "frames_out", "frames_scored")
+
+
+class Tally:
+    """Counts in memory that grows by a few bytes a picture; scores are exact sums."""
+
+    def __init__(
+        self, space: LabelSpace, void_ids: Collection[int], measures: Sequence[Measure] = ()
+    ) -> None:
+        """Begin with nothing counted; `space` is that of the network's own classes."""
+        self.space, self.measures = space, tuple(measures)
+        classes = len(space.names)
+        self.matrix = ConfusionMatrix(classes, void_ids)
+        self.blocks = Blocks(classes)
+        self.samples, self.worst = Samples(), Worst()
+        self.frames_in = self.frames_out = self.frames_scored = 0
+        self.skipped: Counter[str] = Counter()
+        # Four bytes a stage and picture; percentiles need them.
+        self.times: dict[str, array[float]] = {}
+        self.example: Key | None = None
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether some measure reads it."""
+        return any(measure.needs_confidence for measure in self.measures)
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether pictures count of which no truth is known."""
+        return any(not measure.needs_truth for measure in self.measures)
+
+    def skip(self, key: Key, reason: str) -> None:
+        """Count a picture that has no labels, and why."""
+        self._came(key)
+        known = reason in self.skipped or len(self.skipped) < MAX_REASONS
+        self.skipped[reason if known else OTHERS] += 1
+
+    def look(self, view: View) -> None:
+        """Show the picture before those that count to the measures that want it."""
+        for measure in self.measures:
+            if measure.looks_back:
+                measure.look(view)
+
+    def add(self, view: View, timing: Mapping[str, float], base: Base | None = None) -> Base | None:
+        """Count a picture and its stage times, ms; DataError where its truth does not fit.
+
+        `base` is what the network that this one is compared with made of it; what is returned is
+        that to others.
+        """
+        scored = None
+        if view.truth is not None:
+            counts = class_counts(self.matrix.add(view.truth, view.labels))
+            self.blocks.add(view.key, counts)
+            self.worst.offer(view, counts, self.space, base)
+            self.frames_scored += 1
+            scored = Base(view.labels, counts)
+        for measure in self.measures:
+            if view.truth is not None or not measure.needs_truth:
+                measure.add(view)
+        self.samples.offer(str(view.key), view.image, view.labels, view.truth, self.space)
+        for stage, milliseconds in timing.items():
+            self.times.setdefault(stage, array("f")).append(milliseconds)
+        self.frames_out += 1
+        self._came(view.key)
+        return scored
+
+    def state(self) -> State:
+        """Return all that was counted, as plain data."""
+        return {
+            **{name: getattr(self, name) for name in COUNTS},
+            "example": self.example,
+            "skipped": dict(self.skipped),
+            "times": {stage: np.asarray(values) for stage, values in self.times.items()},
+            "matrix": self.matrix.counts,
+            "blocks": self.blocks.state(),
+            "samples": self.samples.state(),
+            "worst": self.worst.state(),
+            "measures": {measure.name: measure.state() for measure in self.measures},
+        }
+
+    def merge(self, later: State) -> None:
+        """Add what was counted of the pictures that follow."""
+        if later["matrix"].shape != self.matrix.counts.shape:
+            raise DataError(
+                f"counts of {len(later['matrix']) - 1} classes do not add to those of "
+                f"{self.matrix.classes}; remove what was kept and begin anew"
+            )
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + later[name])
+        self.example = later["example"] if self.example is None else self.example
+        self.skipped.update(later["skipped"])
+        for stage, values in later["times"].items():
+            self.times.setdefault(stage, array("f")).extend(values.tolist())
+        self.matrix.counts += later["matrix"]
+        self.blocks.merge(later["blocks"])
+        self.samples.merge(later["samples"])
+        self.worst.merge(later["worst"])
+        for measure in self.measures:
+            measure.merge(later["measures"][measure.name])
+
+    def _came(self, key: Key) -> None:
+        self.frames_in += 1
+        self.example = key if self.example is None else self.example

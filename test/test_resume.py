@@ -1,0 +1,153 @@
+"""An evaluation that was interrupted keeps what was done, and goes on to the same numbers."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from test_evaluate import Make, evaluate, write_bag
+from test_fleet import drive, scores
+
+from seg_perception.errors import DataError
+from seg_perception.evaluation.ledger import NAME
+from seg_perception.evaluation.stored import read_state, write_state
+from seg_perception.evaluation.tally import Tally
+
+__all__ = ["evaluate"]  # a fixture
+Evaluate = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that has Ctrl-C pressed after so many pictures."""
+
+    def after(pictures: int) -> None:
+        add = Tally.add
+        seen = []
+
+        def counted(*arguments: Any) -> Any:
+            made = add(*arguments)
+            seen.append(1)
+            if len(seen) == pictures:
+                os.kill(os.getpid(), signal.SIGINT)
+            return made
+
+        monkeypatch.setattr(Tally, "add", counted)
+
+    return after
+
+
+def test_ctrl_c_keeps_what_was_done_and_resume_goes_on_to_the_same_numbers(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, interrupt: Callable[[int], None]
+) -> None:
+    bag, labels = drive(tmp_path, 20)
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels, "--measure", "boundary",
+               "--measure", "flicker", "--measure", "calibration")  # fmt: skip
+    status, whole, _ = evaluate(*command)
+    assert status == 0
+    interrupt(7)
+    status, part, said = evaluate(*command)
+    assert status == 130
+    assert part["interrupted"] is True
+    assert part["frames_in"] == 7
+    assert "interrupted: go on with the same command and --resume" in said
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir()) == [NAME, "report.html", "report.json"]
+    interrupt(5)
+    assert evaluate(*command, "--resume")[1]["frames_in"] == 12
+    status, report, _ = evaluate(*command, "--resume")
+    assert status == 0
+    assert scores(report) == scores(whole)
+    assert report["flicker"]["pairs"] == 19
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json"]
+
+
+def test_resume_without_an_interrupted_run_begins_anew(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate
+) -> None:
+    bag, labels = drive(tmp_path, 3)
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels)
+    assert evaluate(*command, "--resume")[1]["frames_in"] == 3
+
+
+def test_another_evaluation_is_not_gone_on_with(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, interrupt: Callable[[int], None]
+) -> None:
+    bag, labels = drive(tmp_path, 5)
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels)
+    interrupt(2)
+    assert evaluate(*command)[0] == 130
+    status, _, said = evaluate(*command, "--void", "3", "--resume")
+    assert status == 2
+    assert "was interrupted with another void: None, now (3,)" in said
+    (tmp_path / "out" / NAME).write_bytes(b"half of it")
+    status, _, said = evaluate(*command, "--resume")
+    assert status == 1
+    assert "holds no counts to go on from" in said
+
+
+def test_an_error_on_the_way_keeps_what_was_counted(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate
+) -> None:
+    bag, labels = drive(tmp_path, 6)
+    bad = sorted(labels.iterdir())[4]
+    good = bad.read_bytes()
+    cv2.imwrite(str(bad), np.zeros((7, 7), np.uint8))
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels)
+    status, report, said = evaluate(*command)
+    assert status == 1
+    assert report is None
+    assert "truth is (7, 7)" in said
+    bad.write_bytes(good)
+    status, report, _ = evaluate(*command, "--resume")
+    assert (status, report["frames_in"]) == (0, 6)
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, labels = drive(tmp_path, 3)
+    write_text = Path.write_text
+
+    def full(path: Path, text: str, *arguments: Any, **named: Any) -> int:
+        if path.parent.name != "out":
+            return write_text(path, text, *arguments, **named)
+        write_text(path, text[:10], *arguments, **named)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    status, _, said = evaluate("--model", make_model(), "--bag", bag, "--labels", labels)
+    assert status == 1
+    assert "cannot be written: No space left on device" in said
+    assert [p.name for p in (tmp_path / "out").iterdir()] == []
+
+
+def test_what_is_stored_comes_back_and_nothing_else_is_taken(tmp_path: Path) -> None:
+    state = {
+        "number": 3, "share": 0.1, "none": None, "a/b c": "text", "yes": True,
+        "list": [{"array": np.arange(6, dtype=np.float32).reshape(2, 3)}, 2],
+        "counts": np.array([2**62], np.int64), "empty": {},
+    }  # fmt: skip
+    path = tmp_path / "state.npz"
+    write_state(path, state)
+    back = read_state(path)
+    assert json.dumps({k: back[k] for k in ("number", "share", "none", "a/b c", "yes", "empty")})
+    assert {k: v for k, v in back.items() if k not in ("list", "counts")} == {
+        k: v for k, v in state.items() if k not in ("list", "counts")
+    }
+    assert back["list"][0]["array"].dtype == np.float32
+    np.testing.assert_array_equal(back["list"][0]["array"], state["list"][0]["array"])
+    assert back["counts"][0] == 2**62
+    with pytest.raises(TypeError):
+        write_state(path, {"object": object()})
+    assert read_state(path)["number"] == 3, "what was there stays"
+    np.savez(path, tree=np.array([object()]), allow_pickle=True)
+    with pytest.raises(DataError, match="holds no counts to go on from"):
+        read_state(path)
+    with pytest.raises(DataError, match="holds no counts to go on from"):
+        read_state(write_bag(tmp_path / "b.mcap"))
