@@ -155,14 +155,7 @@ def write_comparison(
     if len(set(names)) < len(names):
         raise DataError(f"two of the models {names} have one name; name their settings, too")
     pairs = dict(zip(names[1:], differences, strict=True)) if differences else {}
-    content = {
-        "schema": SCHEMA,
-        "models": [report.content() for report in reports],
-        "comparison": [d.content(names[0], name) for name, d in pairs.items()],
-        **({} if verdicts is None else {"verdicts": list(verdicts)}),
-    }
-    _replace(path_json, json.dumps(content, indent=2) + "\n")
-    teacher = reports[0].teacher
+    _replace(path_json, json.dumps(_compared(reports, pairs, verdicts), indent=2) + "\n")
     page = _template("comparison.html.j2").render(
         reports=reports,
         base=reports[0],
@@ -170,15 +163,28 @@ def write_comparison(
         rows=_rows(reports, pairs),
         verdicts=verdicts or (),
         worst=[
-            (n, any(s.base is not None for s in w), _figures(w, teacher))
-            for n, w in zip(names, worst, strict=False)
-            if w
+            (name, samples[0].base is not None, _figures(samples, reports[0].teacher))
+            for name, samples in zip(names, worst, strict=False)
+            if samples
         ],
         legend=_legend(space),
         charts=_comparison_charts(reports, pairs),
         schema=SCHEMA,
     )
     _replace(path_html, page)
+
+
+def _compared(
+    reports: Sequence[Report],
+    pairs: Mapping[str, Difference],
+    verdicts: Sequence[Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    content = {
+        "schema": SCHEMA,
+        "models": [report.content() for report in reports],
+        "comparison": [found.content(reports[0].model, name) for name, found in pairs.items()],
+    }
+    return content if verdicts is None else {**content, "verdicts": list(verdicts)}
 
 
 def _template(name: str) -> Template:
