@@ -13,6 +13,8 @@ from typing import Any
 
 from seg_perception.errors import SegPerceptionError, UsageError
 from seg_perception.evaluation.arguments import add_evaluate, add_mount, mount, whole_number
+from seg_perception.evaluation.quantize_arguments import add_quantize
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--size", type=_size, metavar="HxW", help="input size (default: its own)")
     export.add_argument("-o", "--out", type=Path, required=True, help="OUT.onnx")
     export.set_defaults(command=_export, extra="export,train")
+
+    quantize = commands.add_parser("quantize", help="write an ONNX model in 8 bit, and its cost")
+    add_quantize(quantize)
+    quantize.set_defaults(command=_quantize, extra="export,evaluate")
 
     mapping = commands.add_parser("map", help="draw the map from above that a bag's pictures give")
     mapping.add_argument("bag", type=Path)
@@ -222,6 +228,12 @@ def _export(options: argparse.Namespace) -> int:
     manifest, parity = export_model(options.model, options.out, size=options.size)
     print(f"{options.out}: input {manifest.input.shape}, differs by {parity.text()}")
     return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from seg_perception.evaluation.quantizing import run
+
+    return run(options)
 
 
 def _map(options: argparse.Namespace) -> int:

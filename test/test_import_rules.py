@@ -20,7 +20,7 @@ ALLOWED = {
     **dict.fromkeys(ROS, ("nodes/",)),
     "torch": ("models/", "checkpoints/", "training/", "runtimes/torch.py"),
     "onnx": ("checkpoints/",),
-    "onnxruntime": ("runtimes/onnx.py",),
+    "onnxruntime": ("runtimes/onnx.py", "checkpoints/int8.py"),
     "rosbags": ("evaluation/bags.py",),
     "numba": ("cells.py",),
     "av": ("evaluation/video.py",),

@@ -1,0 +1,155 @@
+"""A model in 8 bit, and what that costs: told with every run, refused when it is too much."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from seg_perception.cli import main
+from seg_perception.segmenter import Segmenter
+
+CLIP = Path(__file__).parent.parent / "seg_perception" / "clip"
+SIZE = (32, 48)
+
+
+def write_pictures(folder: Path, levels: list[int]) -> Path:
+    """Write pictures whose left half is red and right half blue, of the given brightness."""
+    (folder / "truth").mkdir(parents=True)
+    for i, level in enumerate(levels):
+        picture, truth = np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8)
+        picture[:, :24, 2] = picture[:, 24:, 0] = level
+        picture[..., 1] = level // 2
+        truth[:, 24:] = 2
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+        cv2.imwrite(str(folder / "truth" / f"{i}.png"), truth)
+    return folder
+
+
+def quantize(model: Path | str, calibrate: Path, *options: Any, out: Path) -> int:
+    return main(
+        ["quantize", str(model), "--calibrate", str(calibrate), *map(str, options), "-o", str(out)]
+    )
+
+
+def test_a_model_in_8_bit_has_a_manifest_of_its_own_and_nearly_the_same_labels(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", [180, 200, 220])
+    model = make_model(wide=8, metrics={"miou": 0.9}, sha256="")
+    out = tmp_path / "int8.onnx"
+    assert quantize(model, pictures, out=out) == 0
+    said = capsys.readouterr()
+    assert "of 3 pictures are the float model's" in said.out
+    assert "accuracy was not measured: give --labels" in said.out
+    assert "WARNING" not in said.err
+    kinds = [node.op_type for node in onnx.load(out).graph.node]
+    assert kinds.count("QuantizeLinear") >= 3
+    before, after = Segmenter.load(model), Segmenter.load(out)
+    assert after.manifest.name == "brightest_channel_int8"
+    assert after.manifest.metrics == {}  # those were the float model's
+    assert after.manifest.sha256
+    for file in pictures.glob("*.png"):
+        picture = cv2.imread(str(file))
+        same = before(picture, "bgr8").labels == after(picture, "bgr8").labels
+        assert same.mean() > 0.98
+
+
+def test_scores_of_both_stand_side_by_side_where_there_are_labels(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", [180, 200, 220])
+    out = tmp_path / "int8.onnx"
+    assert quantize(make_model(), pictures, "--labels", pictures / "truth", out=out) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [row.split("│")[1].strip() for row in rows] == ["red", "green", "blue", "mean"]
+    assert "not measured" not in rows[-1]
+    assert out.is_file()
+
+
+def test_a_loss_above_the_limit_is_refused_and_nothing_written(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Calibrated on a dark picture alone, the network cannot tell bright ones apart."""
+    pictures = write_pictures(tmp_path / "pictures", [8, 120, 250])
+    labels, out = pictures / "truth", tmp_path / "int8.onnx"
+    options = ["--labels", labels, "--pictures", 1]
+    assert quantize(make_model(), pictures, *options, out=out) == 1
+    said = capsys.readouterr()
+    assert "mean" in said.out
+    assert "of the mean IoU, allowed are 0.005; nothing was written" in said.err
+    assert [file for file in tmp_path.iterdir() if file.name.startswith("int8")] == []
+    assert quantize(make_model(), pictures, *options, "--max-loss", 1, out=out) == 0
+    assert out.is_file()
+
+
+def test_a_bag_calibrates_too(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8.onnx"
+    assert quantize(make_model(), CLIP / "bag", "--pictures", 4, out=out) == 0
+    assert "of 4 pictures" in capsys.readouterr().out
+
+
+def test_what_is_quantised_is_not_quantised_again(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", [200])
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    assert quantize(make_model(), pictures, out=once) == 0
+    assert quantize(once, pictures, out=twice) == 1
+    assert "is quantised already (it has QuantizeLinear nodes)" in capsys.readouterr().err
+    assert not twice.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "calibrate", "out", "problem"),
+    [
+        ("net.pt", "pictures", "o.onnx", "only ONNX files are quantised; make one of it with: seg"),
+        ("model.onnx", "empty", "o.onnx", "empty holds no pictures"),
+        ("model.onnx", "broken", "o.onnx", "no picture of .*broken can be read"),
+        ("model.onnx", "nowhere", "o.onnx", "no bag at .*nowhere"),
+        ("model.onnx", "pictures", "o.pt", "is no .onnx file"),
+        ("model.onnx", "pictures", "model.onnx", "is what would be read"),
+    ],
+)
+def test_what_cannot_be_quantised_is_refused_with_the_next_step(
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    calibrate: str,
+    out: str,
+    problem: str,
+) -> None:
+    make_model()
+    before = (tmp_path / "model.onnx").read_bytes()
+    write_pictures(tmp_path / "pictures", [200])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    assert quantize(tmp_path / model, tmp_path / calibrate, out=tmp_path / out) == 1
+    assert re.search(problem, capsys.readouterr().err)
+    assert (tmp_path / "model.onnx").read_bytes() == before
+    assert out == "model.onnx" or not (tmp_path / out).exists()
+
+
+def test_labels_of_other_pictures_are_named(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", [200])
+    out = tmp_path / "o.onnx"
+    assert quantize(make_model(), pictures, "--labels", CLIP / "truth", out=out) == 1
+    assert "pictures are named 0, the truth 1000000000000" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("share", ["2", "-1", "nan", "half"])
+def test_a_limit_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        quantize("tiny", CLIP / "bag", "--max-loss", share, out=Path("o.onnx"))
+    assert "is no share; write 0 to 1, as in 0.005" in capsys.readouterr().err
