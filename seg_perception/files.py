@@ -24,7 +24,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     except OSError as error:
         raise ModelError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place with -o"
+            f"{path} cannot be written: {error.strerror or error}; choose another place with --out"
         ) from error
     finally:
         beside.unlink(missing_ok=True)

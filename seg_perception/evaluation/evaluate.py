@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seg_perception.errors import ModelError
 from seg_perception.evaluation import results
 from seg_perception.evaluation.counting import Counting, check
 from seg_perception.evaluation.fleet import SPANS_A_WORKER, Fleet, connected, count_spans
@@ -61,7 +62,8 @@ def evaluate(
         try:
             _count(run, fleet, interrupted.is_set, console)
         except BaseException:
-            run.ledger.save(at_once=True)
+            with suppress(ModelError):  # what went wrong first is what is told
+                run.ledger.save(at_once=True)
             raise
     totals = _totals(run)
     if interrupted.is_set():

@@ -111,9 +111,10 @@ class Ledger:
         return True
 
     def save(self, *, at_once: bool = False) -> None:
-        """Write the file, if it was not written lately."""
+        """Write the file, if it was not written lately and there is something to go on from."""
         now = time.perf_counter()
-        if at_once or now - self._saved > SAVE_EVERY:
+        counted = any(r.done or r.position or r.waiting for r in self.recordings)
+        if counted and (at_once or now - self._saved > SAVE_EVERY):
             write_state(
                 self._path,
                 {
