@@ -63,6 +63,8 @@ def run_demo(out: Path, *, rate: float = 1.0) -> Report:
     manifest = OnnxRuntime(weights.DEFAULT).manifest
     with resources.as_file(resources.files("seg_perception") / "clip") as clip:
         recording = play(clip / "bag", out, rate=rate, console=console)
+        if recording.interrupted:
+            raise KeyboardInterrupt
         report = _evaluate(out, clip, recording, manifest)
     _print_table(console, report)
     console.print(f"open {out / 'report.html'}")

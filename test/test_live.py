@@ -1,5 +1,8 @@
 """A bag through real nodes over DDS: masks, times, and what goes wrong on the way."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -34,6 +37,31 @@ from seg_perception.segmenter import Segmenter
 
 CLIP = Path(str(resources.files("seg_perception") / "clip" / "bag"))
 SECOND = 10**9
+# Sends itself and its nodes what a terminal sends at Ctrl-C, once two masks came.
+INTERRUPTED = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+from rich.console import Console
+from seg_perception.evaluation import live, processes
+from seg_perception.evaluation.recording import masks, timing
+
+def watch(node):
+    while node.latest.get("masks", 0) < 2:
+        time.sleep(0.05)
+    os.killpg(0, signal.SIGINT)
+
+class Watched(processes.NodeProcess):
+    def __init__(self, name, *arguments):
+        super().__init__(name, *arguments)
+        if name == "recorder_node":
+            threading.Thread(target=watch, args=(self,), daemon=True).start()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+processes.NodeProcess = Watched
+bag, out, model = sys.argv[1:]
+recording = live.play(Path(bag), Path(out), model=model, console=Console(quiet=True))
+print(json.dumps({**timing(recording), "masks": len(list(masks(recording)))}))
+"""
 QUIET = Console(quiet=True)
 
 
@@ -66,27 +94,31 @@ def write(path: Path, topic: str, sent: list[tuple[int, Any]]) -> Path:
     return path
 
 
-def test_compressed_pictures_give_the_segmenters_labels_and_a_bad_one_none(
+def test_compressed_pictures_give_the_segmenters_labels_and_bad_ones_none(
     tmp_path: Path, make_model: Callable[..., Path]
 ) -> None:
+    """One is half a jpeg; one is no message, so nobody knows its stamp but only its time."""
     sent, model = clip(10), make_model()
-    for i, message in enumerate(sent):
-        message.header = header(3 * i * SECOND // 10)
-    sent[4].data = sent[4].data[: len(sent[4].data) // 2]
-    bag = write(
-        tmp_path / "bag.mcap", "/camera/jpeg", [(messages.stamp_ns(m.header), m) for m in sent]
-    )
+    stamps = [3 * i * SECOND // 10 for i in range(10)]
+    bag, topic = tmp_path / "bag.mcap", "/camera/jpeg"
+    with BagWriter(bag) as writer:
+        for i, message in enumerate(sent):
+            message.header = header(stamps[i])
+            if i == 4:
+                message.data = message.data[: len(message.data) // 2]
+            data = serialize(message, message.__msgtype__)[: 50 if i == 7 else None]
+            writer.write(RawMessage(topic, message.__msgtype__, stamps[i] + 1, data))
+    stamps[7] += 1
     out = tmp_path / "out"
     recording = live.play(bag, out, model=str(model), rate=4.0, console=QUIET)
 
-    stamps = [messages.stamp_ns(m.header) for m in sent]
     assert [event.stamp for event in recording.sent] == stamps
     played = (recording.sent[-1].steady - recording.sent[0].steady) / 1e9
     assert played < 2.7 / 2, "faster than 2.7 s, as it was recorded"
 
     segmenter, seen = Segmenter.load(str(model)), dict(masks(recording))
-    assert stamps[4] not in seen
-    assert len(seen) >= 8
+    assert not {stamps[4], stamps[7]} & set(seen)
+    assert len(seen) >= 7
     with Recorded(recording) as recorded:
         for stamp, message in zip(stamps, sent, strict=True):
             labels, sure = recorded.labels(stamp), recorded.confidence(stamp)
@@ -136,6 +168,32 @@ def test_raw_pictures_whose_clock_was_set_are_all_answered_and_found_again(
             assert labels is None or (labels == segmenter(image, "bgr8").labels).all()
     assert timing(recording)["age_ms"]["p50"] > 0
     assert timing(recording)["model"] == str(model)
+
+
+def test_after_ctrl_c_the_recording_holds_what_came_before_it(
+    tmp_path: Path, make_model: Callable[..., Path]
+) -> None:
+    sent = clip(20)
+    for i, message in enumerate(sent):
+        message.header = header(i * SECOND)
+    timed = [(messages.stamp_ns(m.header), m) for m in sent]
+    bag = write(tmp_path / "bag.mcap", "/camera/image/compressed", timed)
+    command = [
+        sys.executable,
+        "-c",
+        INTERRUPTED,
+        str(bag),
+        str(tmp_path / "out"),
+        str(make_model()),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, start_new_session=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["interrupted"] is True
+    assert said["frames_in"] < 20
+    assert 2 <= said["frames_out"] == said["masks"] <= said["frames_in"]
 
 
 @pytest.fixture

@@ -25,6 +25,9 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 OWN = ("autostart", "cameras", "image_transport", "model", "provider", "threads", "use_sim_time")
 START_TIMEOUT = 90.0  # seconds; the first start compiles the label stage
 SETTLE = 10.0  # seconds after which a mask that has not come is not waited for
+# Seconds in which nodes end by themselves after Ctrl-C, which reaches them too: another signal
+# would kill one that is about to write.
+GRACE = 5.0
 AFTERGLOW = 1.2  # seconds in which the rest of the last picture and a diagnostic come in
 
 
@@ -60,9 +63,9 @@ def play(
     """Play a rosbag2 at `rate` times its pace; write out/result.mcap and a log of each node.
 
     `parameters` are further ones of segmentation_node, as `-p` takes them. Compressed pictures are
-    recorded too; writing raw ones would make the recorder late. Raises DataError for a bag that
-    cannot be played, UsageError for parameters and rates that cannot be, and SegPerceptionError
-    with the end of its log for a node that fails.
+    recorded too; writing raw ones would make the recorder late. After Ctrl-C the recording holds
+    what came before it. Raises DataError for a bag that cannot be played, UsageError for parameters
+    and rates that cannot be, and SegPerceptionError with the end of its log for a node that fails.
     """
     if not 0 < rate < float("inf"):
         raise UsageError(f"the rate is {rate:g}; give a number above 0 (1 is as recorded)")
@@ -82,10 +85,11 @@ def play(
         "image_transport": "compressed" if topics.is_compressed else "raw",
         "use_sim_time": "true",
     }
-    _run(bag, files, topics, settings, rate, console)
+    is_whole = _run(bag, files, topics, settings, rate, console)
     received = _read(files.received)
     recording = Recording(
         files.bag,
+        interrupted=not is_whole,
         sent=_events(_read(files.sent)),
         received=_events(received["label_mask"]),
         confident=_events(received["confidence"]),
@@ -118,8 +122,8 @@ def _run(
     settings: Mapping[str, str],
     rate: float,
     console: Console,
-) -> None:
-    """Run the three processes until all that comes is recorded."""
+) -> bool:
+    """Run the three processes until all that comes is recorded; return False after Ctrl-C."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     with (
@@ -146,12 +150,10 @@ def _run(
 
         player = start("player_node", _player_arguments(bag, topics, files, rate))
         progress.update(task, description="driving")
-        while player.is_running():
-            look()
-        player.check()
-        _settle(recorder, _events(_read(files.sent)), look)
-        recorder.end(after=0.0)
+        is_whole = _drive(player, recorder, files.sent, look)
+        recorder.end(after=0.0 if is_whole else GRACE)
         recorder.check()
+    return is_whole
 
 
 def _node_arguments(topics: Topics, settings: Mapping[str, str]) -> list[str]:
@@ -186,6 +188,23 @@ def _wait_until_ready(recorder: NodeProcess, node: NodeProcess) -> None:
     recorder.wait_for(lambda said: "ready" in said or "error" in said, START_TIMEOUT, others=[node])
     if "error" in recorder.latest:
         raise SegPerceptionError(f"{NODE} cannot work:\n{node.log_end()}")
+
+
+def _drive(
+    player: NodeProcess, recorder: NodeProcess, sent: Path, look: Callable[[], None]
+) -> bool:
+    """Wait until all that was sent is answered, or lost; return False after Ctrl-C."""
+    try:
+        while player.is_running():
+            look()
+        player.check()
+        _settle(recorder, _events(_read(sent)), look)
+    except KeyboardInterrupt:
+        player.end(after=GRACE)
+        if not sent.exists() or not _read(sent):  # nothing was done that could be kept
+            raise
+        return False
+    return True
 
 
 def _settle(recorder: NodeProcess, sent: Sequence[Event], look: Callable[[], None]) -> None:

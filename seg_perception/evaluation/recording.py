@@ -31,13 +31,14 @@ class Recording(NamedTuple):
     """What the processes left behind, each list in the order in which it happened.
 
     `sent` are the player's publish calls, `received` the receipts of masks, `confident` those of
-    confidence.
+    confidence. `interrupted`: the rest of the bag was not played.
     """
 
     bag: Path
     sent: Sequence[Event]
     received: Sequence[Event]
     confident: Sequence[Event] = ()
+    interrupted: bool = False
 
 
 class Answer(NamedTuple):
@@ -71,7 +72,7 @@ def timing(recording: Recording) -> dict[str, Any]:
     known = answers(recording)
     values = _last_diagnostic(recording.bag)
     out = len(recording.received)
-    measured = {
+    measured: dict[str, Any] = {
         "frames_in": len(recording.sent),
         "frames_out": out,
         "dropped": len(recording.sent) - out,
@@ -84,6 +85,8 @@ def timing(recording: Recording) -> dict[str, Any]:
         "provider": values.get("provider", ""),
         "threads": int(values.get("threads", 0)),
     }
+    if recording.interrupted:
+        measured["interrupted"] = True
     if out > 1:
         span = recording.received[-1].steady - recording.received[0].steady
         measured["rate_hz"] = (out - 1) / max(span / 1e9, 1e-9)

@@ -140,7 +140,11 @@ def _class_of(topic: str, kind: str) -> Any:
 
 
 def _stamp(record: RawMessage) -> int:
-    return messages.stamp_ns(deserialize(record).header)
+    """Return a picture's stamp; that of bytes that are no message is when they were recorded."""
+    try:
+        return messages.stamp_ns(deserialize(record).header)
+    except DataError:
+        return record.time_ns
 
 
 def _sleep_until(steady_ns: int) -> None:

@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_perception import messages
+from seg_perception.errors import DataError
 from seg_perception.evaluation.bags import BagWriter, RawMessage, deserialize
 from seg_perception.nodes.label_info import LabelInfo
 
@@ -77,7 +78,11 @@ class Recorder(Node):
             if "Image" not in kind:
                 self._write_unstamped(message)
                 return
-            stamp = messages.stamp_ns(deserialize(message).header)
+            try:
+                stamp = messages.stamp_ns(deserialize(message).header)
+            except DataError:  # a damaged picture, which the node cannot read either
+                self._write_unstamped(message)
+                return
             if receipts is not None:
                 receipts.append((stamp, now))
             if topic == self._mask_topic:
