@@ -79,7 +79,9 @@ def alone(plan: Plan, rounds: int) -> dict[str, Any]:
     assert set(counted) == {PICTURES}
     return {
         "evaluate_over_bare": ratio(times["bare"] / times["evaluate"]),
-        "pictures_a_second": {k: round(PICTURES / float(np.median(t)), 1) for k, t in times.items()},
+        "pictures_a_second": {
+            k: round(PICTURES / float(np.median(t)), 1) for k, t in times.items()
+        },
     }
 
 
