@@ -1,5 +1,8 @@
 """The benchmark measures what it names, and its ratios are those of the rounds."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,19 @@ def test_the_label_stage_is_measured_for_every_layout(
     monkeypatch.setattr(bench, "_node", lambda *_: {})
     result = bench.run_bench(tmp_path / "model.onnx", rounds=2)
     assert set(result["label_stage_ort_over_ours"]) == {"3", "19", "150"}
+
+
+def test_a_board_without_torch_measures_a_model_file(make_model: Callable[..., Path]) -> None:
+    code = (
+        "import sys, pathlib; sys.modules['torch'] = None\n"
+        "from seg_perception.evaluation import bench\n"
+        "bench._node = lambda *_: {}\n"
+        "print(sorted(bench.run_bench(pathlib.Path(sys.argv[1]), rounds=2)))"
+    )
+    command = [sys.executable, "-c", code, str(make_model())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "label_stage_ort_over_ours" in done.stdout
 
 
 def test_no_rounds_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seg_perception.checkpoints.graphs import OPSET
 from seg_perception.errors import ModelError
 from seg_perception.files import written_whole
 from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
@@ -22,7 +23,6 @@ from seg_perception.runtimes import Runtime
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
 
-OPSET = 17
 TOLERANCE = 1e-5  # largest difference allowed, as a share of the largest |logit| ...
 NOISE = 5.0  # ... or as a multiple of the network's own float32 rounding, where that is larger
 SPREADS = 10.0  # of a full map's class over space: TOLERANCE of them is the goldens' 1e-4

@@ -11,6 +11,7 @@ from seg_perception.errors import ModelError
 from seg_perception.runtimes.agreement import Port
 from seg_perception.runtimes.onnx_file import OnnxFile
 
+OPSET = 17  # of every graph that is made here
 MAX_WEIGHTS = 2**31 - 2**24  # bytes; a protobuf message holds up to 2 GiB
 
 

@@ -167,7 +167,7 @@ def _resize_and_argmax(
     folder: Path, logits: NDArray[np.float32], size: tuple[int, int]
 ) -> Contender:
     """Return Resize and ArgMax in ONNX Runtime for logits of this shape."""
-    from seg_perception.checkpoints.plain import write_resize_and_argmax
+    from seg_perception.checkpoints.yardsticks import write_resize_and_argmax
 
     _, classes, height, width = logits.shape
     path = folder / f"grow{classes}.onnx"
@@ -254,7 +254,8 @@ def _node(model: Path, rounds: int) -> dict[str, Any]:
 def _roofline(times: Times, folder: Path, rounds: int) -> dict[str, float]:
     """Return GFLOP/s of one thread: of a large matrix product, of both graphs, and shares."""
     from seg_perception.checkpoints import load_official
-    from seg_perception.checkpoints.plain import count_flops, write_product
+    from seg_perception.checkpoints.plain import count_flops
+    from seg_perception.checkpoints.yardsticks import write_product
 
     write_product(folder / "product.onnx", size=PRODUCT)
     session = open_session(folder / "product.onnx")
@@ -274,7 +275,7 @@ def _roofline(times: Times, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _machine() -> dict[str, Any]:
-    names = ("numpy", "numba", "onnxruntime", "opencv-python-headless")
+    names = ("numpy", "numba", "onnxruntime")
     return {
         "machine": {
             "processor": _processor(),
@@ -282,6 +283,7 @@ def _machine() -> dict[str, Any]:
             "system": platform.platform(),
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in names},
+            "opencv": cv2.__version__,  # apt's has no metadata
         }
     }
 
