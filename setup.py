@@ -53,6 +53,7 @@ setup(
         "opencv-python-headless>=4.6,<5",
         "onnxruntime>=1.17",
         "numba>=0.59",
+        "packaging>=21",
         "pyyaml>=5.4",
     ],
     extras_require={

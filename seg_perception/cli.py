@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from seg_perception.doctor.arguments import add_doctor
 from seg_perception.errors import SegPerceptionError, UsageError
 from seg_perception.evaluation.arguments import add_evaluate, add_mount, mount, whole_number
 from seg_perception.evaluation.quantize_arguments import add_quantize
@@ -109,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a model on recorded pictures")
     add_evaluate(evaluate)
     evaluate.set_defaults(command=_evaluate, extra="evaluate,cluster")
+
+    doctor = commands.add_parser("doctor", help="find what keeps the nodes from their work")
+    add_doctor(doctor)
+    doctor.set_defaults(command=_doctor, extra="")
 
     bench = commands.add_parser("bench", help="measure speed as ratios, interleaved")
     bench.add_argument("--model", help="a model file or name (default: the benchmark's own)")
@@ -292,6 +297,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from seg_perception.evaluation.command import run
 
     options.extra = "ros,evaluate" if options.live else options.extra
+    return run(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from seg_perception.doctor.command import run
+
     return run(options)
 
 

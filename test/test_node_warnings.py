@@ -9,7 +9,7 @@ import pytest
 from graph import NODE, Graph
 from rig import PLACED, Rig
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from seg_perception.clocks import StampWatch, disagreement
 from seg_perception.offers import REMEDIES, End, mismatch
@@ -111,14 +111,6 @@ def test_a_best_effort_camera_beside_a_good_one_is_told_while_pictures_come(
     assert seconds_until(ros, said) < SOON
     ros.spin(1.5)
     assert ros.logs().count(said) == 1
-
-
-def test_a_topic_of_another_type_is_told(ros: Graph, make_model: Make) -> None:
-    ros.camera(CompressedImage, "/image")
-    ros.start_node(model=make_model())
-    status = ros.wait_for_status("offers /image as sensor_msgs/msg/CompressedImage")
-    assert "set image_transport" in status.message
-    ros.wait(lambda: "set image_transport" in ros.logs())
 
 
 def test_camera_info_that_cannot_be_heard_is_told_by_both_nodes(

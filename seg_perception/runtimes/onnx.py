@@ -20,6 +20,8 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+VERSION = str(ort.__version__)
+
 # What ONNX Runtime says of a file that is well-formed but not for it, and what helps.
 NEWER = (
     f"it is newer than ONNX Runtime {ort.__version__}: update that, or export with an older opset"
@@ -121,6 +123,12 @@ class OnnxRuntime:
                 "model again"
             )
         return chosen.input, chosen.output
+
+
+def available() -> list[str]:
+    """Return the providers that this build of ONNX Runtime has, by our names."""
+    built = ort.get_available_providers()
+    return [name for name, theirs in PROVIDERS.items() if theirs in built]
 
 
 def open_session(

@@ -1,0 +1,127 @@
+"""What a running ROS graph means for the nodes; knows no ROS, judges what was observed."""
+
+from collections.abc import Iterator
+
+from seg_perception.doctor import cameras
+from seg_perception.doctor.finding import Finding, error, note, ok, warning
+from seg_perception.doctor.observation import LinkSeen, NodeSeen, Observation
+from seg_perception.offers import REMEDIES, mismatch
+
+LEVELS = {1: warning, 2: error}  # of diagnostics
+
+
+def check(seen: Observation) -> Iterator[Finding]:
+    """Judge a graph."""
+    yield ok("graph", f"{seen.rmw}, listened for {seen.seconds:g} s")
+    if not seen.cameras:
+        yield note(
+            "cameras",
+            "no topic of pictures is published",
+            "there is nothing to segment, or it is not discovered from here",
+            "start the camera in the same ROS_DOMAIN_ID, or name its topic with --topic",
+        )
+    for camera in seen.cameras:
+        yield from cameras.check(camera)
+    if seen.cameras:
+        yield from check_transforms(seen)
+    if not seen.nodes:
+        yield note(
+            "nodes",
+            "neither segmentation_node nor occupancy_node runs here",
+            "what follows from their parameters was not checked",
+            "ros2 launch seg_perception robot.launch.py",
+        )
+    for node in seen.nodes:
+        yield from check_node(node, seen.seconds)
+        yield from check_sim_time(node, seen)
+    for link in seen.links:
+        yield from check_link(link, {n.name.rpartition("/")[2] for n in seen.nodes})
+
+
+def check_node(node: NodeSeen, seconds: float) -> Iterator[Finding]:
+    """Repeat what a node's newest diagnostics say."""
+    if not node.statuses:
+        yield error(
+            "nodes",
+            f"{node.name} said nothing on /diagnostics for {seconds:g} s",
+            "it hangs, or its diagnostics_period is longer",
+            "look at its log, and start it again",
+        )
+    for status in node.statuses:
+        found = f"{status.name}: {status.state}, {status.message}"
+        level = LEVELS.get(status.level)
+        if level is not None:
+            yield level("nodes", found, f"{node.name} says so itself", "follow its message")
+        elif status.state != "active":
+            yield warning(
+                "nodes", found, "it publishes nothing in this state",
+                f"ros2 lifecycle set {node.name} activate (after configure), or autostart:=true",
+            )  # fmt: skip
+        else:
+            yield ok("nodes", found)
+
+
+def check_sim_time(node: NodeSeen, seen: Observation) -> Iterator[Finding]:
+    """Compare a node's use_sim_time with who publishes /clock."""
+    if node.use_sim_time is None:
+        yield warning(
+            "clock", f"{node.name} did not say its use_sim_time", "its services do not answer",
+            "look at its log, and start it again",
+        )  # fmt: skip
+    elif node.use_sim_time and not seen.ticks:
+        who = f"{', '.join(seen.clock_publishers)} is silent" if seen.clock_publishers else "nobody"
+        yield error(
+            "clock",
+            f"{node.name} has use_sim_time true, and /clock: {who}",
+            "its clock stands at 0: ages and tf are wrong",
+            "play the bag with --clock, or set use_sim_time to false",
+        )
+    elif not node.use_sim_time and seen.ticks:
+        yield warning(
+            "clock",
+            f"{node.name} has use_sim_time false, and {', '.join(seen.clock_publishers)} "
+            "publishes /clock",
+            "pictures of a bag or a simulator look years old to it",
+            "start it with use_sim_time:=true",
+        )
+    else:
+        yield ok("clock", f"{node.name} goes by {'/clock' if seen.ticks else 'the system clock'}")
+
+
+def check_link(link: LinkSeen, own: set[str]) -> Iterator[Finding]:
+    """Find subscribers that get nothing of a publisher; ours, by name, are errors."""
+    for offered in link.publishers:
+        for wanted in link.subscribers:
+            found = mismatch(link.topic, offered, wanted)
+            if found is not None:
+                yield (error if wanted.node in own else warning)(
+                    "qos",
+                    f"{found.text} by {wanted.node}",
+                    f"{wanted.node} gets nothing of {offered.node}",
+                    REMEDIES[found.policy],
+                )
+
+
+def check_transforms(seen: Observation) -> Iterator[Finding]:
+    """Ask whether tf places the cameras."""
+    if not seen.has_tf:
+        yield note(
+            "tf",
+            "tf2_ros is not installed",
+            "occupancy_node takes the camera's place from camera_x ... camera_yaw",
+            "sudo apt install ros-$ROS_DISTRO-tf2-ros, where there is tf",
+        )
+        return
+    for camera in seen.cameras:
+        if not camera.frame_id:
+            continue
+        what = f"{seen.base_frame} -> {camera.frame_id}"
+        if camera.transform:
+            yield warning(
+                "tf",
+                f"{what}: {camera.transform}",
+                "occupancy_node cannot place what this camera sees",
+                "publish the transform (robot_state_publisher), or set pose_source to parameters",
+            )
+        else:
+            yield ok("tf", what)

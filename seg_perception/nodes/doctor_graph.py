@@ -1,0 +1,208 @@
+"""Look at the running ROS graph for some seconds, and print what was seen as one line of JSON.
+
+python -m seg_perception.nodes.doctor_graph SECONDS [TOPIC ...]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from rclpy.utilities import get_rmw_implementation_identifier
+from rosgraph_msgs.msg import Clock
+
+from seg_perception.doctor.observation import LinkSeen, NodeSeen, Observation, StatusSeen
+from seg_perception.nodes.doctor_camera import KINDS, CameraProbe
+from seg_perception.nodes.poses import tf2_ros
+from seg_perception.nodes.subscription import publishers, subscribers
+from seg_perception.offers import End
+from seg_perception.parameters import OccupancyParameters
+
+SETTLED = 1.5  # seconds without news after which a graph counts as known
+DISCOVERY = 7.0  # seconds until then at most; processes announce themselves every 3 s
+MEETING = 2.0  # seconds at most until publishers know of the subscriptions, and pictures come
+ANSWER = 2.0  # seconds that a node has to tell its parameters
+OWN = ("segmentation_node", "occupancy_node")
+QUEUE = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Observer:
+    """A node that subscribes to what the doctor judges, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.node: Node = rclpy.create_node("seg_perception_doctor")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._now: float | None = None  # /clock, seconds
+        self._ticks = 0
+        self._statuses: dict[str, StatusSeen] = {}
+        self.node.create_subscription(Clock, "/clock", self._on_clock, QUEUE)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QUEUE)
+        self._tf = tf2_ros.Buffer(node=self.node) if tf2_ros is not None else None
+        if self._tf is not None:
+            self._listener = tf2_ros.TransformListener(self._tf, self.node)
+
+    def observe(self, seconds: float, topics: Sequence[str]) -> Observation:
+        """Discover, then listen."""
+        self._discover(topics)
+        own = self._own_nodes()
+        probes = [
+            CameraProbe(self.node, topic, kind, lambda: self._now)
+            for topic, kind in self._choose(topics, own).items()
+        ]
+        self.spin(MEETING, lambda: all(p.received for p in probes))
+        self.spin(seconds)
+        own = self._own_nodes()  # names may come late
+        base = OccupancyParameters().base_frame
+        cameras = [p.seen(seconds, self._transform(base, p.frame_id)) for p in probes]
+        links = [self._link(topic) for topic in sorted(self._shared(own, probes))]
+        return Observation(
+            rmw=get_rmw_implementation_identifier(),
+            seconds=seconds,
+            clock_publishers=[p.node for p in publishers(self.node, "/clock")],
+            ticks=self._ticks,
+            has_tf=self._tf is not None,
+            base_frame=base,
+            cameras=cameras,
+            nodes=[self._look_at(name) for name in own],
+            links=links,
+        )
+
+    def spin(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Handle messages for some seconds, or until `done`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not done():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _discover(self, topics: Sequence[str]) -> None:
+        """Wait until what is looked for is there, and the graph changes no more."""
+        started = changed = time.monotonic()
+        known: object = None
+        while time.monotonic() < started + DISCOVERY:
+            self.spin(0.1)
+            if time.monotonic() > changed + SETTLED and self._has_found(topics):
+                return
+            seen = (
+                sorted(self.node.get_node_names_and_namespaces()),
+                sorted(topic for topic, _ in self.node.get_topic_names_and_types()),
+            )
+            if seen != known:
+                known, changed = seen, time.monotonic()
+
+    def _has_found(self, topics: Sequence[str]) -> bool:
+        """Return whether the named topics, or pictures and a node of ours, are there."""
+        own = self._own_nodes()
+        chosen = self._choose(topics, own)
+        return bool(topics or own) and all(map(self.node.count_publishers, chosen)) and bool(chosen)
+
+    def _own_nodes(self) -> list[str]:
+        """Return the full names of this package's nodes, by the names they are born with."""
+        names = set(self.node.get_node_names_and_namespaces())
+        return sorted(f"{space.rstrip('/')}/{name}" for name, space in names if name in OWN)
+
+    def _choose(self, topics: Sequence[str], own: list[str]) -> dict[str, str]:
+        """Return topics of pictures and their types: those named, or all that are not our own."""
+        known = {
+            topic: kinds[0]
+            for topic, kinds in self.node.get_topic_names_and_types()
+            if kinds[0] in KINDS
+        }
+        named = {t if t.startswith("/") else f"/{t}": "" for t in topics}
+        if named:
+            return {t: known.get(t, next(iter(KINDS))) for t in named}
+        ours = {name.rpartition("/")[2] for name in own}
+        return {
+            topic: kind
+            for topic, kind in sorted(known.items())
+            if not _is_derived(topic, known)
+            and {p.node for p in publishers(self.node, topic)} - ours
+        }
+
+    def _shared(self, own: list[str], probes: list[CameraProbe]) -> set[str]:
+        """Return the topics that cameras and our nodes have."""
+        topics = {p.topic for p in probes}
+        for name in own:
+            space, _, short = name.rpartition("/")
+            for ends in (
+                self.node.get_publisher_names_and_types_by_node(short, space or "/"),
+                self.node.get_subscriber_names_and_types_by_node(short, space or "/"),
+            ):
+                topics.update(topic for topic, _ in ends)
+        return topics
+
+    def _link(self, topic: str) -> LinkSeen:
+        mine = self.node.get_name()
+
+        def others(ends: list[End]) -> list[End]:
+            return [end for end in ends if end.node != mine]
+
+        return LinkSeen(
+            topic, others(publishers(self.node, topic)), others(subscribers(self.node, topic))
+        )
+
+    def _look_at(self, name: str) -> NodeSeen:
+        short = name.rpartition("/")[2]
+        mine = [s for s in self._statuses.values() if s.name.split(":")[0] == short]
+        return NodeSeen(name, self._use_sim_time(name), mine)
+
+    def _use_sim_time(self, name: str) -> bool | None:
+        """Return a node's parameter, or None where it does not answer."""
+        client: Any = self.node.create_client(GetParameters, f"{name}/get_parameters")
+        self.spin(ANSWER, client.service_is_ready)
+        future = client.call_async(GetParameters.Request(names=["use_sim_time"]))
+        self.spin(ANSWER, future.done)
+        answer = future.result() if future.done() else None
+        self.node.destroy_client(client)
+        return bool(answer.values[0].bool_value) if answer is not None else None
+
+    def _transform(self, base: str, frame: str) -> str | None:
+        """Return why tf does not place a frame, an empty string where it does, or None."""
+        if self._tf is None or not frame:
+            return None
+        try:
+            self._tf.lookup_transform(base, frame, Time())
+        except tf2_ros.TransformException as error:
+            return str(error)
+        return ""
+
+    def _on_clock(self, message: Clock) -> None:
+        self._ticks += 1
+        self._now = message.clock.sec + message.clock.nanosec / 1e9
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for s in message.status:
+            state = next((v.value for v in s.values if v.key == "state"), "")
+            level = s.level[0] if isinstance(s.level, bytes) else int(s.level)
+            self._statuses[s.name] = StatusSeen(s.name, level, s.message, state)
+
+
+def _is_derived(topic: str, known: dict[str, str]) -> bool:
+    """Return whether a topic is another one in a compressed form, or holds compressed depth."""
+    raw, _, last = topic.rpartition("/")
+    return last == "compressedDepth" or (last == "compressed" and raw in known)
+
+
+def main() -> None:
+    """Observe and print."""
+    seconds, topics = float(sys.argv[1]), sys.argv[2:]
+    rclpy.init()
+    try:
+        observer = Observer()
+        print(json.dumps(observer.observe(seconds, topics).to_dict()))
+        observer.node.destroy_node()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        sys.exit(130)
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
