@@ -22,6 +22,7 @@ from seg_perception.evaluation.bags import (
     message_class,
     serialize,
 )
+from seg_perception.evaluation.domains import PRIVATE
 from seg_perception.evaluation.recording import (
     CONFIDENCE,
     MASKS,
@@ -244,7 +245,7 @@ def test_the_nodes_keep_to_this_machine_whatever_the_shell_says(
     monkeypatch.setattr(processes.subprocess, "Popen", look)
     with pytest.raises(SegPerceptionError, match="seen enough"):
         live.play(short, tmp_path / "out", console=QUIET)
-    assert seen[0]["ROS_DOMAIN_ID"] != "0"
+    assert int(seen[0]["ROS_DOMAIN_ID"]) in PRIVATE
     assert seen[0]["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert Path(seen[0]["FASTDDS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"
 
@@ -359,3 +360,9 @@ def test_where_no_mask_came_nothing_is_made_up(record: Callable[..., Recording])
     assert list(masks(recording)) == []
     assert found(recording, [1, 2]) == [None, None]
     assert timeline(recording).dropped == [0.0, 0.1]
+
+
+def test_masks_of_a_stranger_are_not_taken_for_the_nodes(record: Callable[..., Recording]) -> None:
+    with pytest.raises(SegPerceptionError, match="1 masks, such as of 9, belong to no picture"):
+        live._refuse_strangers(record([1, 2], [(1, 0), (9, 0)]))
+    live._refuse_strangers(record([1, 2], [(2, 0)]))

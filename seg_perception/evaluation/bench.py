@@ -24,6 +24,7 @@ from rich.progress import track
 from seg_perception.decoding import decode_scores
 from seg_perception.errors import DataError, SegPerceptionError
 from seg_perception.evaluation.clip import bundled_pictures
+from seg_perception.evaluation.domains import reserved_domain
 from seg_perception.files import written_whole
 from seg_perception.images import convert
 from seg_perception.launch_arguments import private_environment
@@ -242,8 +243,9 @@ def _mixed(planes: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
 def _node(model: Path, rounds: int) -> dict[str, Any]:
     """Measure a real node in a process of its own, beside the bare run in the same process."""
     command = [sys.executable, "-m", "seg_perception.nodes.bench_node", str(model), str(rounds)]
-    with resources.as_file(resources.files("seg_perception") / "fastdds.xml") as profile:
-        environment = private_environment(str(profile))
+    package = resources.files("seg_perception")
+    with resources.as_file(package / "fastdds.xml") as profile, reserved_domain() as domain:
+        environment = private_environment(str(profile), domain)
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise SegPerceptionError(f"the node could not be measured: {done.stderr.strip()[-2000:]}")

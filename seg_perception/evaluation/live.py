@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seg_perception.errors import DataError, SegPerceptionError, UsageError
 from seg_perception.evaluation.bags import BagReader, choose_image_topic
+from seg_perception.evaluation.domains import reserved_domain
 from seg_perception.evaluation.mapping import find_camera_info
 from seg_perception.evaluation.processes import NodeProcess, running
 from seg_perception.evaluation.recording import NODE, Event, Recording
@@ -94,6 +95,7 @@ def play(
         received=_events(received["label_mask"]),
         confident=_events(received["confidence"]),
     )
+    _refuse_strangers(recording)
     files.sent.unlink()
     files.received.unlink()
     return recording
@@ -132,7 +134,8 @@ def _run(
         Progress(*columns, console=console) as progress,
     ):
         task = progress.add_task("starting the nodes", total=topics.pictures)
-        environment = private_environment(str(profile))
+        domain = processes.enter_context(reserved_domain())  # given back when all have ended
+        environment = private_environment(str(profile), domain)
 
         def start(name: str, arguments: Sequence[str]) -> NodeProcess:
             context = running(name, files.bag.parent, environment, *arguments)
@@ -188,6 +191,16 @@ def _wait_until_ready(recorder: NodeProcess, node: NodeProcess) -> None:
     recorder.wait_for(lambda said: "ready" in said or "error" in said, START_TIMEOUT, others=[node])
     if "error" in recorder.latest:
         raise SegPerceptionError(f"{NODE} cannot work:\n{node.log_end()}")
+
+
+def _refuse_strangers(recording: Recording) -> None:
+    """Raise where masks came of pictures that nobody sent."""
+    strange = {e.stamp for e in recording.received} - {e.stamp for e in recording.sent}
+    if strange:
+        raise SegPerceptionError(
+            f"{len(strange)} masks, such as of {min(strange)}, belong to no picture of the bag: "
+            f"another {NODE} is in the same ROS domain; end it, or play again"
+        )
 
 
 def _drive(
