@@ -181,26 +181,25 @@ class Graph:
         request.parameters = [Parameter(name, value=value).to_parameter_msg()]
         return self.call(SetParameters, f"{self.name}/set_parameters", request).results[0]
 
-    def wait_for_status(self, text: str) -> Any:
-        """Return the first status whose message contains `text`."""
+    def wait_for_status(self, text: str, of: str = "") -> Any:
+        """Return the first status whose message holds `text` and whose name holds `of`."""
         found: list[Any] = []
 
         def look() -> bool:
-            found.extend(s for a in self.diagnostics for s in a.status if text in s.message)
+            fresh = (s for a in self.diagnostics for s in a.status)
+            found.extend(s for s in fresh if text in s.message and of in s.name)
             return bool(found)
 
         self.diagnostics.clear()
         self.wait(look)
-        return found[-1]
+        return found[0]
 
     def status(self) -> str:
         return self.diagnostics[-1].status[0].message if self.diagnostics else "no diagnostics"
 
-    def values(self) -> dict[str, str]:
-        """Return the values of a fresh diagnostic."""
-        self.diagnostics.clear()
-        self.wait(lambda: self.diagnostics)
-        return {v.key: v.value for v in self.diagnostics[-1].status[0].values}
+    def values(self, of: str = "") -> dict[str, str]:
+        """Return the values of a fresh diagnostic, of the first status whose name holds `of`."""
+        return {v.key: v.value for v in self.wait_for_status("", of).values}
 
     def logs(self) -> str:
         return "\n".join(p.read_text(errors="replace")[-2000:] for p in self._logs.glob("*.log"))

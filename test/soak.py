@@ -1,8 +1,9 @@
 """Is the node tough? Malformed messages and thousands of frames against a live process.
 
-python test/soak.py [--messages 10000] [--frames 3000] [--seed 0] [--json FILE]
+python test/soak.py [--messages 10000] [--frames 3000] [--drive 27000] [--seed 0] [--json FILE]
 
-Prints its counts as JSON; exits 1 when something failed.
+Prints its counts as JSON; exits 1 when something failed. 27,000 frames are half an hour at 15 Hz;
+here each is sent as soon as the one before is answered.
 """
 
 import argparse
@@ -13,13 +14,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from drive import Drive, memory_mb
 from fuzz import Malformed, camera_infos, compressed_messages, raw_messages
 from graph import NODE, Graph
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -32,7 +35,9 @@ BATCH = 500  # malformed messages between two good pictures
 PACE = 0.008  # seconds between messages: the node shall read each, not the newest alone
 PATIENCE = 20.0  # seconds for an answer on a busy machine
 MEMORY_LIMITS = {"memory_leaked_mb": 2.0, "memory_growth_mb": 5.0, "memory_mb": 400.0}
+SMALL = "tiny"  # the bundled model whose pictures are soon done
 TRANSPORTS = ("raw", "compressed")
+STEPS = 27  # looks at the memory of a drive
 COUNTS = ("received", "published", "dropped", "unreadable", "too_old", "failed")
 
 
@@ -66,10 +71,7 @@ class Camera:
         """Wait for the first mask; return the counts from which the node goes on."""
         self._graph.wait(self._infos.get_subscription_count)
         self._graph.ask(self._pictures, self.message(picture), self._masks)
-        before, counts = None, self.counts()
-        while counts != before:
-            before, counts = counts, self.counts()
-        return counts
+        return _steady(self.counts)
 
     def send(self, message: Any) -> None:
         """Publish a picture, or bytes that pass for one."""
@@ -101,22 +103,11 @@ class Camera:
 
     def counts(self) -> dict[str, int]:
         """Return what the node has counted."""
-        values = self._graph.values()
-        return {name: int(values[name]) for name in COUNTS}
+        return _counted(self._graph)
 
     def settled(self, before: dict[str, int]) -> dict[str, int]:
         """Return what was counted since `before`, when all that was sent has been."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            counts = {name: value - before[name] for name, value in self.counts().items()}
-            if not _miscounted(counts, self.sent) or time.monotonic() > deadline:
-                return counts
-
-    def memory(self) -> float:
-        """Return RssAnon + RssFile of the node in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile")) / 1024
+        return _settled(self.counts, before, self.sent)
 
 
 def fuzz_node(
@@ -132,7 +123,8 @@ def fuzz_node(
     expected = Segmenter.load(model)(*decode(camera.message(picture))).labels
     before, infos = camera.start(picture), camera_infos(seed)
     kinds: Counter[str] = Counter()
-    memory, failures, answered, counts = [camera.memory()], [], 0, dict.fromkeys(COUNTS, 0)
+    memory, counts = [memory_mb(camera.process)], dict.fromkeys(COUNTS, 0)
+    failures, answered = [], 0
     while counts["received"] - answered < count and not failures:
         batch = list(itertools.islice(bad, min(BATCH, count)))
         kinds.update(malformed.kind for malformed in batch)
@@ -144,7 +136,7 @@ def fuzz_node(
         answered += 1
         counts = camera.settled(before)
         failures += _miscounted(counts, camera.sent)
-        memory.append(camera.memory())
+        memory.append(memory_mb(camera.process))
     return {
         "sent": camera.sent - answered,
         "processed": counts["received"] - answered,
@@ -170,7 +162,7 @@ def soak_node(
             failures.append(f"picture {number} has no mask; exit {camera.process.poll()}")
             break
         if number % 100 == 0 or number == count - 1:
-            memory.append(camera.memory())
+            memory.append(memory_mb(camera.process))
     rate = count / (time.monotonic() - started)
     counts = camera.settled(before)
     failures += _miscounted(counts, camera.sent)
@@ -182,6 +174,44 @@ def soak_node(
         "memory_growth_mb": round(memory[-1] - memory[1], 1),
         "failures": failures,
     }
+
+
+def soak_drive(
+    graph: Graph, count: int, *, model: str, pictures: list[np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """Send pictures through both nodes; return of each counts, memory by steps and failures.
+
+    Each picture is sent when the one before is on the map, so neither node may drop one.
+    """
+    drive = Drive(graph, model)
+    drive.start()
+    drive.until_mapped(pictures[0])
+    counters = {name: partial(_counted, graph, name) for name in drive.nodes}
+    before = {name: _steady(counter) for name, counter in counters.items()}
+    memory: dict[str, list[float]] = {name: [] for name in drive.nodes}
+    failures, started = [], time.monotonic()
+    for number in range(count):
+        if not drive.is_mapped(drive.send(pictures[number % len(pictures)])):
+            failures.append(f"picture {number} has no grids")
+            break
+        drive.forget()
+        if (number + 1) % max(1, count // STEPS) == 0:
+            for name, process in drive.nodes.items():
+                memory[name].append(memory_mb(process))
+    rate = count / (time.monotonic() - started)
+    result: dict[str, dict[str, Any]] = {}
+    for name, steps in memory.items():
+        counts = _settled(counters[name], before[name], count)
+        result[name] = {
+            "sent": count,
+            "rate_hz": round(rate, 1),
+            "counts": counts,
+            "memory_by_steps_mb": [round(step, 1) for step in steps],
+            "memory_leaked_mb": _leaked(steps),
+            "memory_growth_mb": round(steps[-1] - steps[len(steps) // 2], 1) if steps else 0.0,
+            "failures": [*failures, *_miscounted(counts, count)],
+        }
+    return result
 
 
 def memory_failures(result: dict[str, Any]) -> list[str]:
@@ -199,6 +229,30 @@ def _leaked(memory: list[float]) -> float:
     steps = np.diff(memory)
     late = steps[steps.size // 2 :]
     return round(float(np.median(late)) * steps.size, 1) if late.size else 0.0
+
+
+def _counted(graph: Graph, of: str = "") -> dict[str, int]:
+    values = graph.values(of)
+    return {name: int(values[name]) for name in COUNTS}
+
+
+def _steady(counts: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return the counts when nothing is under way any more."""
+    before, now = None, counts()
+    while now != before:
+        before, now = now, counts()
+    return now
+
+
+def _settled(
+    counts: Callable[[], dict[str, int]], before: dict[str, int], sent: int
+) -> dict[str, int]:
+    """Return what was counted since `before`, when all that was sent has been."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        since = {name: value - before[name] for name, value in counts().items()}
+        if not _miscounted(since, sent) or time.monotonic() > deadline:
+            return since
 
 
 def _miscounted(counts: dict[str, int], sent: int) -> list[str]:
@@ -227,6 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000, help="malformed ones to process")
     parser.add_argument("--frames", type=int, default=3_000, help="good ones on each transport")
+    parser.add_argument("--drive", type=int, default=27_000, help="good ones through both nodes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="default")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
@@ -247,6 +302,9 @@ def main(arguments: list[str] | None = None) -> int:
             result[f"soak {transport}"] = soak_node(
                 graph, transport, options.frames, model=options.model, pictures=pictures
             )
+    with _graph() as graph:
+        nodes = soak_drive(graph, options.drive, model=SMALL, pictures=pictures)
+        result |= {f"drive {name}": run for name, run in nodes.items()}
     for run in result.values():
         run["failures"] += memory_failures(run)
     text = json.dumps(result, indent=2)

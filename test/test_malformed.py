@@ -10,7 +10,7 @@ from graph import NODE, Graph
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from sensor_msgs.msg import Image
-from soak import TRANSPORTS, fuzz_node, soak_node
+from soak import TRANSPORTS, fuzz_node, soak_drive, soak_node
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -30,6 +30,17 @@ def test_the_soak_answers_every_frame(
     result = soak_node(ros, "compressed", 150, model=model, pictures=[halves, halves[:, ::-1]])
     assert result["failures"] == []
     assert result["sent"] == result["answered"] == 150
+
+
+def test_a_drive_through_both_nodes_maps_every_frame(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    pictures = [halves.repeat(4, 0).repeat(4, 1), np.zeros((128, 192, 3), np.uint8)]
+    result = soak_drive(ros, 150, model=str(make_model()), pictures=pictures)
+    for name in ("segmentation_node", "occupancy_node"):
+        assert result[name]["failures"] == []
+        assert result[name]["counts"]["published"] == 150
+        assert len(result[name]["memory_by_steps_mb"]) >= 27
 
 
 def test_a_picture_of_an_impossible_time_is_answered_with_its_stamp(

@@ -1,0 +1,97 @@
+"""A robot that drives: pictures into segmentation_node, its masks into occupancy_node."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import graph
+import numpy as np
+from graph import Graph
+from nav_msgs.msg import Odometry
+from rig import PLACED, Rig, grids
+from sensor_msgs.msg import CameraInfo, Image
+from world import Planar, pinhole
+
+from seg_perception.messages import stamp_ns
+
+PATIENCE = 20.0  # seconds for an answer on a busy machine
+SPEED = 1.5  # m/s
+SEGMENTATION, OCCUPANCY = "segmentation_node", "occupancy_node"
+LINKS = {n: f"{graph.NODE}/{n}" for n in ("label_mask", "confidence", "camera_info")}
+
+
+class Drive(Rig):
+    """A camera, odometry, the two nodes between them and a planner, and what the planner hears."""
+
+    def __init__(self, ros: Graph, model: str | Path, **parameters: object) -> None:
+        """Listen to masks and grids; `parameters` are occupancy_node's."""
+        self.ros = ros
+        self._out = {
+            "/image": ros.camera(),
+            "/camera_info": ros.camera(CameraInfo, "/camera_info"),
+            "/odom": ros.camera(Odometry, "/odom"),
+        }
+        self.masks = ros.collect(Image, f"{graph.NODE}/label_mask", depth=100)
+        self.grids = grids(ros)
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._options: dict[str, dict[str, Any]] = {
+            SEGMENTATION: {"model": model},
+            OCCUPANCY: {"model": model, **PLACED, "label_space": "model", **parameters},
+        }
+
+    def start(self, *names: str) -> None:
+        """Start nodes, again where they have ended."""
+        for name in names or (SEGMENTATION, OCCUPANCY):
+            remaps = LINKS if name == OCCUPANCY else {}
+            self.nodes[name] = self.ros.start_node(
+                remaps, **{"executable": name, **self._options[name]}
+            )
+
+    def send(self, picture: np.ndarray, stamp: int = 0) -> int:
+        """Publish a picture, uint8 (H,W,3) RGB, where the robot is then; return its stamp in ns."""
+        stamp = stamp or self.now()
+        height, width = picture.shape[:2]
+        seconds = stamp % (3600 * 10**9) / 1e9
+        self.odometry(Planar(SPEED * seconds, 0.0, 0.0), stamp)
+        self.publish("/camera_info", self.info(stamp, pinhole(width, height, 0.8 * width)))
+        self.publish("/image", self.ros.picture(picture, stamp=stamp))
+        return stamp
+
+    def is_masked(self, stamp: int, seconds: float = PATIENCE) -> bool:
+        """Wait for the mask of a picture; return whether it came."""
+        return self._came(self.masks, stamp, seconds)
+
+    def is_mapped(self, stamp: int, seconds: float = PATIENCE) -> bool:
+        """Wait for all grids of a picture; return whether they came."""
+        return all(self._came(a, stamp, seconds) for a in self.grids.values())
+
+    def until_mapped(self, picture: np.ndarray) -> int:
+        """Send pictures until one comes out as grids; return its stamp in ns."""
+        self.wait()
+        sent: list[int] = []
+
+        def look() -> bool:
+            sent.append(self.send(picture))
+            return self.is_mapped(sent[-1], 0.5)
+
+        self.ros.wait(look)
+        return sent[-1]
+
+    def forget(self) -> None:
+        """Drop what was heard."""
+        for heard in (self.masks, *self.grids.values()):
+            heard.clear()
+
+    def _came(self, answers: list[Any], stamp: int, seconds: float) -> bool:
+        def is_there() -> bool:
+            return any(stamp_ns(m.header) == stamp for m in answers)
+
+        self.ros.wait(is_there, seconds, must=False)
+        return is_there()
+
+
+def memory_mb(process: "subprocess.Popen[bytes]") -> float:
+    """Return RssAnon + RssFile of a process in MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile")) / 1024
