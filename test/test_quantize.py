@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from seg_perception.cli import main
+from seg_perception.evaluation.clip import bundled_pictures
 from seg_perception.segmenter import Segmenter
 
 CLIP = Path(__file__).parent.parent / "seg_perception" / "clip"
@@ -91,8 +92,13 @@ def test_a_bag_calibrates_too(
     make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "int8.onnx"
-    assert quantize(make_model(), CLIP / "bag", "--pictures", 4, out=out) == 0
+    model = make_model()
+    assert quantize(model, CLIP / "bag", "--pictures", 4, out=out) == 0
     assert "of 4 pictures" in capsys.readouterr().out
+    before, after = Segmenter.load(model), Segmenter.load(out)
+    for picture in bundled_pictures(3):
+        same = before(picture, "bgr8").labels == after(picture, "bgr8").labels
+        assert same.mean() > 0.9
 
 
 def test_what_is_quantised_is_not_quantised_again(
