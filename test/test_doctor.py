@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import doctor_page
 import graph
 import pytest
 from graph import Graph
@@ -247,7 +248,7 @@ def observed(**changes: Any) -> Observation:
         ({"nodes": []}, "nodes", "note", "neither segmentation_node nor"),
         ({"nodes": [NodeSeen("/s", False, [])]}, "nodes", "error", "said nothing"),
         ({"nodes": [NodeSeen("/s", None, [])]}, "clock", "warning", "did not say"),
-        ({"nodes": [NodeSeen("/s", True, [])]}, "clock", "error", "/clock: nobody"),
+        ({"nodes": [NodeSeen("/s", True, [])]}, "clock", "error", "nobody publishes /clock"),
         ({"nodes": [NodeSeen("/s", False, [StatusSeen("s", 0, "inactive", "inactive")])]},
          "nodes", "warning", "inactive"),
         ({"nodes": [NodeSeen("/s", False, [StatusSeen("s", 2, "no model", "unconfigured")])]},
@@ -352,6 +353,14 @@ def test_best_effort_pictures_that_are_lost_without_the_profile_are_told(
 
 
 # The command
+
+
+def test_the_page_has_every_set_up_of_its_generator() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "doctor.md").read_text()
+    assert page.startswith(doctor_page.HEAD)
+    titles = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    assert titles == [case.title for case in doctor_page.CASES]
+    assert page.count("$ echo $?\n1\n") == len(doctor_page.CASES) - 1
 
 
 def doctor(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

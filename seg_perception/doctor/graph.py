@@ -69,10 +69,11 @@ def check_sim_time(node: NodeSeen, seen: Observation) -> Iterator[Finding]:
             "look at its log, and start it again",
         )  # fmt: skip
     elif node.use_sim_time and not seen.ticks:
-        who = f"{', '.join(seen.clock_publishers)} is silent" if seen.clock_publishers else "nobody"
+        silent = f"{', '.join(seen.clock_publishers)} is silent on /clock"
         yield error(
             "clock",
-            f"{node.name} has use_sim_time true, and /clock: {who}",
+            f"{node.name} has use_sim_time true, and "
+            + (silent if seen.clock_publishers else "nobody publishes /clock"),
             "its clock stands at 0: ages and tf are wrong",
             "play the bag with --clock, or set use_sim_time to false",
         )
