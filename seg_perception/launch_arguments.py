@@ -1,8 +1,7 @@
 """How the nodes are started: launch arguments and environment; knows neither ROS nor launch."""
 
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 # Kinds of machines; config/<profile>.yaml holds what a profile changes, for both nodes.
@@ -17,7 +16,6 @@ ALLOCATOR = {
 # Where Fast DDS 3 (Kilted and newer) and Fast DDS 2 (Jazzy) look for their profile.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 OLD_NAME = ("humble", "jazzy")  # distributions with Fast DDS 2
-FASTDDS = "rmw_fastrtps_cpp"  # the middleware of who names none
 
 
 # Parameters that say what the ids of a mask mean.
@@ -27,96 +25,59 @@ HEARD = ("label_mask", "confidence", "camera_info", "label_info")
 
 
 class NodeSettings(NamedTuple):
-    """Parameters that were given, and remaps; these name the node, so that processes may hold two."""
+    """Parameters, remaps and environment of a node."""
 
     parameters: dict[str, Any]
     remaps: list[tuple[str, str]]
+    environment: dict[str, str]
 
 
-def nodes_of(arguments: Mapping[str, str]) -> dict[str, NodeSettings]:
-    """Return the settings of each node that is wanted, from launch arguments (all strings)."""
-    settings = {"segmentation_node": segmentation_settings(arguments)}
-    if arguments["occupancy"] == "true":
-        settings["occupancy_node"] = occupancy_settings(arguments)
-    return settings
+def segmentation_settings(
+    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
+) -> NodeSettings:
+    """Turn launch arguments (all strings) into settings of segmentation_node.
 
-
-def segmentation_settings(arguments: Mapping[str, str]) -> NodeSettings:
-    """Return settings of segmentation_node.
-
-    `camera` is the namespace of one camera, `cameras` are those of several, with commas between.
-    `image` is the topic of the pictures, in which {camera} stands for that namespace; camera_info
-    is the neighbour of the picture's topic.
+    `camera` is the namespace of a camera: its pictures are `<camera>/image_raw` unless `image`
+    names another topic; camera_info is the neighbour of the picture's topic. What `environment`
+    already sets is left alone.
     """
-    remaps = []
-    for name, camera in _cameras(arguments).items():
-        image = topic_of(arguments["image"], camera)
-        info = f"{image.rpartition('/')[0]}/camera_info"
-        remaps += [(f"{name}image", image), (f"{name}camera_info", info)]
-    given = ("image_transport", *SHARED)
-    return NodeSettings(_parameters(arguments, given), _of_node("segmentation_node", remaps))
+    image = arguments["image"] or f"{arguments['camera'].rstrip('/')}/image_raw"
+    info = f"{image.rpartition('/')[0]}/camera_info"
+    parameters: dict[str, Any] = {
+        "image_transport": arguments["image_transport"],
+        **_common_parameters(arguments),
+    }
+    remaps = [("image", image), ("camera_info", info)]
+    return NodeSettings(parameters, remaps, _missing(fastdds_profile, environment))
 
 
-def occupancy_settings(arguments: Mapping[str, str]) -> NodeSettings:
-    """Return settings of an occupancy_node that maps those masks.
+def occupancy_settings(
+    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
+) -> NodeSettings:
+    """Turn the same arguments into settings of an occupancy_node that maps those masks.
 
     `depth` names the topic of the pictures' registered depth; empty leaves it at `depth`.
     """
-    remaps = []
-    for name, camera in _cameras(arguments).items():
-        remaps += [(f"{name}{topic}", f"segmentation_node/{name}{topic}") for topic in HEARD]
-        if arguments["depth"]:
-            remaps.append((f"{name}depth", topic_of(arguments["depth"], camera)))
-    return NodeSettings(_parameters(arguments, SHARED), _of_node("occupancy_node", remaps))
+    remaps = [(name, f"segmentation_node/{name}") for name in HEARD]
+    if arguments["depth"]:
+        remaps.append(("depth", arguments["depth"]))
+    return NodeSettings(
+        _common_parameters(arguments), remaps, _missing(fastdds_profile, environment)
+    )
 
 
-def topic_of(pattern: str, camera: str) -> str:
-    """Put a camera's namespace in the place of {camera}."""
-    return re.sub("/+", "/", pattern.replace("{camera}", camera))
+def _common_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Return what both nodes are told alike."""
+    return {
+        "use_sim_time": arguments["use_sim_time"] == "true",
+        **{name: arguments[name] for name in SHARED if arguments[name]},
+    }
 
 
-def _cameras(arguments: Mapping[str, str]) -> dict[str, str]:
-    """Return the namespace of each camera by the prefix of its topics in the nodes."""
-    names = _names(arguments)
-    return {f"{name}/": name for name in names} or {"": arguments["camera"]}
-
-
-def _names(arguments: Mapping[str, str]) -> list[str]:
-    return [name.strip() for name in arguments["cameras"].split(",") if name.strip()]
-
-
-def _of_node(node: str, remaps: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(f"{node}:{name}", topic) for name, topic in remaps]
-
-
-def _parameters(arguments: Mapping[str, str], names: Collection[str]) -> dict[str, Any]:
-    """Return what was given: the rest is left to files of parameters and to defaults."""
-    values: dict[str, Any] = {name: arguments[name] for name in names if arguments[name]}
-    if _names(arguments):
-        values["cameras"] = _names(arguments)
-    if arguments["use_sim_time"]:
-        values["use_sim_time"] = arguments["use_sim_time"] == "true"
-    return values
-
-
-def missing_environment(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what `environment` lacks for large pictures; what it sets is left alone."""
+def _missing(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `environment` lacks for large pictures."""
     wanted = message_environment(fastdds_profile, environment.get("ROS_DISTRO", ""))
     return {name: value for name, value in wanted.items() if name not in environment}
-
-
-def advice(fastdds_profile: str, environment: Mapping[str, str]) -> str:
-    """Return what launch cannot do for the camera's own process, or an empty string."""
-    missing = missing_environment(fastdds_profile, environment)
-    profile = [name for name in PROFILE_VARIABLES if name in missing]
-    is_fastdds = environment.get("RMW_IMPLEMENTATION", FASTDDS) == FASTDDS
-    if not profile or not is_fastdds:
-        return ""
-    return (
-        "Fast DDS: these nodes get a profile with which large pictures arrive. It must be set where "
-        "the camera's driver starts too, which this launch file cannot do: export "
-        + " ".join(f"{name}={fastdds_profile}" for name in profile)
-    )
 
 
 def message_environment(fastdds_profile: str, distribution: str = "") -> dict[str, str]:
