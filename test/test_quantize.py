@@ -154,6 +154,17 @@ def test_labels_of_other_pictures_are_named(
     assert not out.exists()
 
 
+def test_labels_of_another_size_are_refused_by_the_pictures_name(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", [200, 210])
+    cv2.imwrite(str(pictures / "truth" / "1.png"), np.zeros((8, 8), np.uint8))
+    out = tmp_path / "o.onnx"
+    assert quantize(make_model(), pictures, "--labels", pictures / "truth", out=out) == 1
+    assert "truth, of 1: truth is (8, 8)" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("share", ["2", "-1", "nan", "half"])
 def test_a_limit_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

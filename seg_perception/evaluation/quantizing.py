@@ -22,7 +22,7 @@ from seg_perception.evaluation.sources import (
     Frame,
     Source,
 )
-from seg_perception.evaluation.truth import FolderTruth, Truth, default_void
+from seg_perception.evaluation.truth import FolderTruth, Labels, Truth, default_void
 from seg_perception.files import check_output, written_whole
 from seg_perception.segmenter import Segmenter
 
@@ -125,10 +125,19 @@ def compare(
         pictures += 1
         same += int((found[0] == found[1]).sum())
         total += found[0].size
-        if expected is not None:
-            for matrix, ids in zip(matrices, found, strict=True):
-                matrix.add(expected, ids)
+        if truth and expected is not None:
+            _score(matrices, expected, found, f"{truth.name}, of {frame.key}")
     return Comparison(pictures, same, total, (matrices[0], matrices[1]) if truth else None)
+
+
+def _score(
+    matrices: list[ConfusionMatrix], expected: Labels, found: list[Labels], where: str
+) -> None:
+    try:
+        for matrix, ids in zip(matrices, found, strict=True):
+            matrix.add(expected, ids)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _spread(source: Source, count: int) -> Iterator[Frame]:
