@@ -69,6 +69,7 @@ setup(
             f"seg-perception = {NAME}.cli:main",
             f"segmentation_node = {NAME}.nodes.segmentation_node:main",
             f"occupancy_node = {NAME}.nodes.occupancy_node:main",
+            f"perception_node = {NAME}.nodes.perception_node:main",
         ]
     },
     zip_safe=False,

@@ -1,100 +1,124 @@
-"""Segment a camera, and map what it sees where occupancy:=true:
+"""Segment cameras, and map what they see where occupancy:=true:
 
 ros2 launch seg_perception robot.launch.py camera:=/camera
 
-The nodes bring themselves up; this file emits no transitions. See --show-args.
+The nodes bring themselves up; this file emits no transitions. See --show-args and docs/launch.md.
 """
 
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
+import yaml
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from seg_perception.launch_arguments import PROFILES, occupancy_settings, segmentation_settings
-
-ARGUMENTS = [
-    DeclareLaunchArgument("camera", default_value="/camera", description="namespace of the camera"),
-    DeclareLaunchArgument(
-        "image", default_value="", description="picture topic, if not <camera>/image_raw"
-    ),
-    DeclareLaunchArgument(
-        "image_transport", default_value="raw", choices=["raw", "compressed"],
-        description="compressed subscribes to <image>/compressed",
-    ),
-    DeclareLaunchArgument("model", default_value="", description="model file (bundled if empty)"),
-    DeclareLaunchArgument(
-        "label_space", default_value="", choices=["", "model", "groups"],
-        description="ids of the mask: the model's classes, or groups for planners",
-    ),
-    DeclareLaunchArgument(
-        "profile", default_value="cpu", choices=list(PROFILES), description="kind of machine"
-    ),
-    DeclareLaunchArgument(
-        "occupancy", default_value="false", choices=["true", "false"],
-        description="map too; params_file or tf tells where the camera stands",
-    ),
-    DeclareLaunchArgument(
-        "depth", default_value="", description="registered depth for occupancy_node, if not depth"
-    ),
-    DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
-    DeclareLaunchArgument(
-        "params_file", default_value="", description="YAML of parameters, of both nodes"
-    ),
-    DeclareLaunchArgument(
-        "use_sim_time", default_value="false", choices=["true", "false"],
-        description="take the time from /clock (bags played with --clock)",
-    ),
-    DeclareLaunchArgument("log_level", default_value="info", description="of the nodes"),
-    DeclareLaunchArgument(
-        "rviz", default_value="false", choices=["true", "false"], description="open rviz2"
-    ),
-]  # fmt: skip
+from seg_perception.launch_arguments import (
+    ARGUMENTS,
+    NodeSettings,
+    advice,
+    complaint,
+    missing_environment,
+    nodes_of,
+)
 
 
-def start_nodes(context: LaunchContext) -> list[Node]:
-    """Create the nodes from the arguments' values."""
-    values = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
-    wanted = {"segmentation_node": segmentation_settings}
-    if values["occupancy"] == "true":
-        wanted["occupancy_node"] = occupancy_settings
-    share = Path(get_package_share_directory("seg_perception"))
-    fastdds = str(share / "config" / "fastdds.xml")
-    profile = str(share / "config" / f"{values['profile']}.yaml")
-    files = [values["params_file"]] if values["params_file"] else []
-    nodes = []
-    for name, settings_of in wanted.items():
-        settings = settings_of(values, fastdds_profile=fastdds, environment=os.environ)
-        nodes.append(
-            Node(
-                package="seg_perception",
-                executable=name,
-                name=name,
-                namespace=values["namespace"],
-                parameters=[profile, settings.parameters, *files],
-                remappings=settings.remaps,
-                additional_env=settings.environment,
-                arguments=["--ros-args", "--log-level", values["log_level"]],
-                output="screen",
-                respawn=True,
-                respawn_delay=2.0,
-            )
+def start_nodes(context: LaunchContext) -> list[Any]:
+    """Create what the arguments ask for, or raise before anything runs."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    wrong = complaint(values)
+    if wrong:
+        raise RuntimeError(wrong)
+    config = Path(get_package_share_directory("seg_perception")) / "config"
+    fastdds = str(config / "fastdds.xml")
+    shared = {
+        "package": "seg_perception",
+        "namespace": values["namespace"],
+        "additional_env": missing_environment(fastdds, os.environ),
+        "output": "screen",
+    }
+    settings = nodes_of(values)
+    files = [str(config / f"{values['profile']}.yaml"), *filter(None, [values["params_file"]])]
+    shared["parameters"] = [*files, given_parameters(context, values["namespace"], settings)]
+    # rviz2 first: where it is not installed, the launch fails before a node runs.
+    started = [open_rviz(config, shared)] if values["rviz"] == "true" else []
+    for executable, names in processes(values).items():
+        node = Node(
+            executable=executable,
+            # A name would rename every node of the process.
+            name=names[0] if len(names) == 1 else None,
+            remappings=[remap for name in names for remap in settings[name].remaps],
+            arguments=["--ros-args", "--log-level", values["log_level"]],
+            respawn=True,
+            respawn_delay=2.0,
+            **shared,
         )
-    return nodes
+        started.append(node)
+    said = advice(fastdds, os.environ)
+    return [LogInfo(msg=said), *started] if said else started
+
+
+def processes(values: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of the nodes in each executable."""
+    names = list(nodes_of(values))
+    if values["composed"] == "true":
+        return {"perception_node": names}
+    return {name: [name] for name in names}
+
+
+def given_parameters(
+    context: LaunchContext, namespace: str, settings: dict[str, NodeSettings]
+) -> str:
+    """Write what was given into a file that names each node in full.
+
+    So it wins over every line of params_file, and holds for the right node of a process.
+    """
+    base = context.launch_configurations.get("ros_namespace")
+    inside = make_namespace_absolute(prefix_namespace(base, namespace))
+    content = {
+        prefix_namespace(inside, name): {"ros__parameters": node.parameters}
+        for name, node in settings.items()
+    }
+    with tempfile.NamedTemporaryFile("w", prefix="launch_params_", delete=False) as file:
+        yaml.safe_dump(content, file)
+    return file.name
+
+
+def open_rviz(config: Path, shared: dict[str, Any]) -> Node:
+    """Return rviz2 with our displays; it needs the nodes' environment to see large pictures."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError as error:
+        raise RuntimeError(
+            "rviz:=true, but rviz2 is not installed: sudo apt install ros-$ROS_DISTRO-rviz2, or "
+            "leave rviz:=true out"
+        ) from error
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(config / "segmentation.rviz")],
+        additional_env=shared["additional_env"],
+    )
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the nodes, and rviz2 when it is wanted."""
-    share = Path(get_package_share_directory("seg_perception"))
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", str(share / "config" / "segmentation.rviz")],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    # rviz2 first: where it is not installed, the launch fails before a node runs.
-    return LaunchDescription([*ARGUMENTS, rviz, OpaqueFunction(function=start_nodes)])
+    """Return the arguments, and what they start."""
+    declared = [
+        DeclareLaunchArgument(
+            name,
+            default_value=argument.default,
+            description=argument.text,
+            choices=argument.choices or None,
+        )
+        for name, argument in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start_nodes)])

@@ -1,7 +1,8 @@
 """How the nodes are started: launch arguments and environment; knows neither ROS nor launch."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 # Kinds of machines; config/<profile>.yaml holds what a profile changes, for both nodes.
@@ -16,7 +17,7 @@ ALLOCATOR = {
 # Where Fast DDS 3 (Kilted and newer) and Fast DDS 2 (Jazzy) look for their profile.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 OLD_NAME = ("humble", "jazzy")  # distributions with Fast DDS 2
-
+FASTDDS = "rmw_fastrtps_cpp"  # the middleware of who names none
 
 # Parameters that say what the ids of a mask mean.
 SHARED = ("model", "label_space")
@@ -24,60 +25,153 @@ SHARED = ("model", "label_space")
 HEARD = ("label_mask", "confidence", "camera_info", "label_info")
 
 
+class Argument(NamedTuple):
+    """What a launch argument may be, and what it is when it is not given."""
+
+    text: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def _switch(text: str) -> Argument:
+    return Argument(text, "false", ("true", "false"))
+
+
+# Arguments of robot.launch.py. An empty default leaves the value to params_file, to the profile and
+# to parameters.py.
+ARGUMENTS = {
+    "camera": Argument("namespace of the camera", "/camera"),
+    "cameras": Argument("namespaces of several, as in front,left; their names in topics"),
+    "image": Argument("topic of the pictures; {camera} is the namespace", "{camera}/image_raw"),
+    "camera_info": Argument("its topic, {camera} as above (empty: beside the pictures)"),
+    "image_transport": Argument(
+        "compressed subscribes to <image>/compressed", choices=("", "raw", "compressed")
+    ),
+    "model": Argument("model file, or the name of a bundled one"),
+    "label_space": Argument(
+        "ids of the mask: the model's classes, or groups for planners",
+        choices=("", "model", "groups"),
+    ),
+    "profile": Argument("kind of machine", "cpu", PROFILES),
+    "occupancy": _switch("map too; params_file or tf tells where the camera stands"),
+    "depth": Argument("registered depth for occupancy_node, {camera} as above, if not depth"),
+    "composed": _switch("both nodes in one process (with occupancy:=true)"),
+    "namespace": Argument("namespace of the nodes"),
+    "params_file": Argument("YAML of parameters, of both nodes; arguments that are given win"),
+    "use_sim_time": Argument(
+        "take the time from /clock (bags played with --clock)", choices=("", "true", "false")
+    ),
+    "log_level": Argument("of the nodes", "info", ("debug", "info", "warn", "error", "fatal")),
+    "rviz": _switch("open rviz2"),
+}
+
+
 class NodeSettings(NamedTuple):
-    """Parameters, remaps and environment of a node."""
+    """Parameters that were given, and remaps, which name the node: a process may hold two."""
 
     parameters: dict[str, Any]
     remaps: list[tuple[str, str]]
-    environment: dict[str, str]
 
 
-def segmentation_settings(
-    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
-) -> NodeSettings:
-    """Turn launch arguments (all strings) into settings of segmentation_node.
+def complaint(arguments: Mapping[str, str]) -> str:
+    """Return why nothing can be started with these arguments, or an empty string."""
+    file = arguments["params_file"]
+    if file and not os.path.isfile(file):
+        return f"params_file is {file!r}, which is no file: check the path"
+    if arguments["composed"] == "true" and arguments["occupancy"] != "true":
+        return "composed:=true puts two nodes into one process: set occupancy:=true too"
+    names = _names(arguments)
+    if len(names) > 1 and "{camera}" not in arguments["image"]:
+        image = arguments["image"]
+        return f"image is {image!r} for {len(names)} cameras: write {{camera}} where they differ"
+    return ""
 
-    `camera` is the namespace of a camera: its pictures are `<camera>/image_raw` unless `image`
-    names another topic; camera_info is the neighbour of the picture's topic. What `environment`
-    already sets is left alone.
+
+def nodes_of(arguments: Mapping[str, str]) -> dict[str, NodeSettings]:
+    """Return the settings of each node that is wanted, from launch arguments (all strings)."""
+    settings = {"segmentation_node": segmentation_settings(arguments)}
+    if arguments["occupancy"] == "true":
+        settings["occupancy_node"] = occupancy_settings(arguments)
+    return settings
+
+
+def segmentation_settings(arguments: Mapping[str, str]) -> NodeSettings:
+    """Return settings of segmentation_node.
+
+    `camera` is the namespace of one camera, `cameras` are those of several, with commas between.
+    `image` is the topic of the pictures, in which {camera} stands for that namespace; camera_info
+    is the neighbour of the picture's topic where it is not named.
     """
-    image = arguments["image"] or f"{arguments['camera'].rstrip('/')}/image_raw"
-    info = f"{image.rpartition('/')[0]}/camera_info"
-    parameters: dict[str, Any] = {
-        "image_transport": arguments["image_transport"],
-        **_common_parameters(arguments),
-    }
-    remaps = [("image", image), ("camera_info", info)]
-    return NodeSettings(parameters, remaps, _missing(fastdds_profile, environment))
+    remaps = []
+    for name, camera in _cameras(arguments).items():
+        image = topic_of(arguments["image"], camera)
+        beside = f"{image.rpartition('/')[0]}/camera_info"
+        info = topic_of(arguments["camera_info"], camera) or beside
+        remaps += [(f"{name}image", image), (f"{name}camera_info", info)]
+    given = ("image_transport", *SHARED)
+    return NodeSettings(_parameters(arguments, given), _of_node("segmentation_node", remaps))
 
 
-def occupancy_settings(
-    arguments: Mapping[str, str], *, fastdds_profile: str, environment: Mapping[str, str]
-) -> NodeSettings:
-    """Turn the same arguments into settings of an occupancy_node that maps those masks.
+def occupancy_settings(arguments: Mapping[str, str]) -> NodeSettings:
+    """Return settings of an occupancy_node that maps those masks.
 
     `depth` names the topic of the pictures' registered depth; empty leaves it at `depth`.
     """
-    remaps = [(name, f"segmentation_node/{name}") for name in HEARD]
-    if arguments["depth"]:
-        remaps.append(("depth", arguments["depth"]))
-    return NodeSettings(
-        _common_parameters(arguments), remaps, _missing(fastdds_profile, environment)
-    )
+    remaps = []
+    for name, camera in _cameras(arguments).items():
+        remaps += [(f"{name}{topic}", f"segmentation_node/{name}{topic}") for topic in HEARD]
+        if arguments["depth"]:
+            remaps.append((f"{name}depth", topic_of(arguments["depth"], camera)))
+    return NodeSettings(_parameters(arguments, SHARED), _of_node("occupancy_node", remaps))
 
 
-def _common_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Return what both nodes are told alike."""
-    return {
-        "use_sim_time": arguments["use_sim_time"] == "true",
-        **{name: arguments[name] for name in SHARED if arguments[name]},
-    }
+def topic_of(pattern: str, camera: str) -> str:
+    """Put a camera's namespace in the place of {camera}."""
+    return re.sub("/+", "/", pattern.replace("{camera}", camera))
 
 
-def _missing(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what `environment` lacks for large pictures."""
+def _cameras(arguments: Mapping[str, str]) -> dict[str, str]:
+    """Return the namespace of each camera by the prefix of its topics in the nodes."""
+    names = _names(arguments)
+    return {f"{name}/": name for name in names} or {"": arguments["camera"]}
+
+
+def _names(arguments: Mapping[str, str]) -> list[str]:
+    return [name.strip() for name in arguments["cameras"].split(",") if name.strip()]
+
+
+def _of_node(node: str, remaps: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"{node}:{name}", topic) for name, topic in remaps]
+
+
+def _parameters(arguments: Mapping[str, str], names: Collection[str]) -> dict[str, Any]:
+    """Return what was given: the rest is left to files of parameters and to defaults."""
+    values: dict[str, Any] = {name: arguments[name] for name in names if arguments[name]}
+    if _names(arguments):
+        values["cameras"] = _names(arguments)
+    if arguments["use_sim_time"]:
+        values["use_sim_time"] = arguments["use_sim_time"] == "true"
+    return values
+
+
+def missing_environment(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `environment` lacks for large pictures; what it sets is left alone."""
     wanted = message_environment(fastdds_profile, environment.get("ROS_DISTRO", ""))
     return {name: value for name, value in wanted.items() if name not in environment}
+
+
+def advice(fastdds_profile: str, environment: Mapping[str, str]) -> str:
+    """Return what launch cannot do for the camera's own process, or an empty string."""
+    missing = missing_environment(fastdds_profile, environment)
+    profile = [name for name in PROFILE_VARIABLES if name in missing]
+    is_fastdds = environment.get("RMW_IMPLEMENTATION", FASTDDS) == FASTDDS
+    if not profile or not is_fastdds:
+        return ""
+    return (
+        "Fast DDS: these nodes get a profile with which large pictures arrive. The camera's driver "
+        "needs it too, which this launch file does not start; in its shell: export "
+        + " ".join(f"{name}={fastdds_profile}" for name in profile)
+    )
 
 
 def message_environment(fastdds_profile: str, distribution: str = "") -> dict[str, str]:

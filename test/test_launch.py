@@ -1,85 +1,122 @@
 """Launch arguments become the parameters and remaps that the node knows."""
 
-import ast
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from seg_perception.launch_arguments import PROFILES, occupancy_settings, segmentation_settings
+from seg_perception.launch_arguments import (
+    ARGUMENTS,
+    PROFILES,
+    advice,
+    complaint,
+    missing_environment,
+    nodes_of,
+)
 from seg_perception.parameters import OccupancyParameters, SegmentationParameters, specs
 
 ROOT = Path(__file__).parent.parent
 BOTH = ["segmentation_node", "occupancy_node"]
-DEFAULTS = {
-    "camera": "/camera",
-    "image": "",
-    "image_transport": "raw",
-    "model": "",
-    "label_space": "",
-    "use_sim_time": "false",
-    "depth": "",
-}
+FASTDDS = "FASTDDS_DEFAULT_PROFILES_FILE"
+FASTRTPS = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
-def settings(
-    environment: dict[str, str] | None = None, of: Any = segmentation_settings, **changes: str
-):
-    return of({**DEFAULTS, **changes}, fastdds_profile="/p.xml", environment=environment or {})
+def given(**changes: str) -> dict[str, str]:
+    """Return the arguments with their defaults, but for `changes`."""
+    return {**{name: argument.default for name, argument in ARGUMENTS.items()}, **changes}
 
 
-def test_a_camera_names_its_topics() -> None:
-    assert settings(camera="/front/").remaps == [
-        ("image", "/front/image_raw"),
-        ("camera_info", "/front/camera_info"),
-    ]
-    assert settings(image="/a/b/rgb").remaps == [
-        ("image", "/a/b/rgb"),
-        ("camera_info", "/a/b/camera_info"),
-    ]
-
-
-def test_only_what_was_given_overrides_the_defaults() -> None:
-    plain = settings().parameters
-    assert "model" not in plain
-    assert plain["use_sim_time"] is False
-    given = settings(model="/m.onnx", use_sim_time="true").parameters
-    assert (given["model"], given["use_sim_time"]) == ("/m.onnx", True)
+def remaps(node: str = "segmentation_node", **changes: str) -> dict[str, str]:
+    """Return the remaps of a node, without its name."""
+    found = nodes_of(given(occupancy="true", **changes))[node].remaps
+    assert all(name.startswith(f"{node}:") for name, _ in found)
+    return {name.removeprefix(f"{node}:"): topic for name, topic in found}
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"model": "/m.onnx"}, {"label_space": "groups", "use_sim_time": "true"}]
+    ("arguments", "topics"),
+    [
+        ({"camera": "/front/"}, ("/front/image_raw", "/front/camera_info")),
+        ({"image": "/a/b/rgb"}, ("/a/b/rgb", "/a/b/camera_info")),
+        ({"image": "/a/{camera}/rgb", "camera_info": "/k"}, ("/a/camera/rgb", "/k")),
+    ],
 )
-def test_occupancy_reads_the_masks_as_they_are_made(given: dict[str, str]) -> None:
-    masks = settings(**given).parameters
-    mapped = settings(of=occupancy_settings, **given)
-    assert set(mapped.parameters) <= {*specs(OccupancyParameters), "use_sim_time"}
+def test_a_camera_names_its_topics(arguments: dict[str, str], topics: tuple[str, str]) -> None:
+    assert remaps(**arguments) == dict(zip(("image", "camera_info"), topics, strict=True))
+
+
+def test_several_cameras_name_theirs() -> None:
+    assert remaps(cameras="front, left", image="{camera}/rgb") == {
+        "front/image": "front/rgb",
+        "front/camera_info": "front/camera_info",
+        "left/image": "left/rgb",
+        "left/camera_info": "left/camera_info",
+    }
+    mapped = remaps("occupancy_node", cameras="front,left", depth="{camera}/depth")
+    assert mapped["left/label_mask"] == "segmentation_node/left/label_mask"
+    assert mapped["front/depth"] == "front/depth"
+    for node in nodes_of(given(occupancy="true", cameras="front,left")).values():
+        assert node.parameters["cameras"] == ["front", "left"]
+
+
+def test_only_what_was_given_overrides_files_and_defaults() -> None:
+    assert nodes_of(given())["segmentation_node"].parameters == {}
+    some = nodes_of(given(model="/m.onnx", use_sim_time="true", image_transport="compressed"))
+    assert some["segmentation_node"].parameters == {
+        "model": "/m.onnx",
+        "use_sim_time": True,
+        "image_transport": "compressed",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"model": "/m.onnx"}, {"label_space": "groups", "use_sim_time": "true"}]
+)
+def test_occupancy_reads_the_masks_as_they_are_made(arguments: dict[str, str]) -> None:
+    nodes = nodes_of(given(occupancy="true", **arguments))
+    masks, mapped = (nodes[name].parameters for name in BOTH)
+    assert set(mapped) <= {*specs(OccupancyParameters), "use_sim_time"}
     for name in ("model", "label_space", "use_sim_time"):
-        assert mapped.parameters.get(name) == masks.get(name)
-    assert mapped.environment == settings().environment
+        assert mapped.get(name) == masks.get(name)
 
 
 def test_occupancy_hears_its_neighbour_in_any_namespace() -> None:
     heard = {n: f"segmentation_node/{n}"
              for n in ("label_mask", "confidence", "camera_info", "label_info")}  # fmt: skip
-    assert dict(settings(of=occupancy_settings).remaps) == heard
-    with_depth = settings(of=occupancy_settings, depth="/camera/aligned_depth/image").remaps
-    assert dict(with_depth) == {**heard, "depth": "/camera/aligned_depth/image"}
+    assert remaps("occupancy_node") == heard
+    depth = "/camera/aligned_depth/image"
+    assert remaps("occupancy_node", depth=depth) == {**heard, "depth": depth}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"params_file": "/nowhere.yaml"}, "'/nowhere.yaml', which is no file"),
+        ({"composed": "true"}, "set occupancy:=true too"),
+        ({"cameras": "a,b", "image": "/rgb"}, "'/rgb' for 2 cameras: write {camera}"),
+    ],
+)
+def test_arguments_that_start_nothing_good_are_named(arguments: dict[str, str], what: str) -> None:
+    assert what in complaint(given(**arguments))
+    assert complaint(given()) == ""
 
 
 def test_the_users_environment_wins() -> None:
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        assert settings().environment[name] == "/p.xml"
-    assert "MALLOC_TOP_PAD_" in settings().environment
-    jazzy, kilted = (settings({"ROS_DISTRO": name}).environment for name in ("jazzy", "kilted"))
-    assert jazzy["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/p.xml"
-    assert kilted["FASTDDS_DEFAULT_PROFILES_FILE"] == "/p.xml"
-    assert not {"FASTDDS_DEFAULT_PROFILES_FILE"} & set(jazzy)
-    assert not {"FASTRTPS_DEFAULT_PROFILES_FILE"} & set(kilted)
-    mine = settings({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine.xml"}).environment
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in mine
+    either = missing_environment("/p.xml", {})
+    assert either[FASTDDS] == either[FASTRTPS] == "/p.xml"
+    assert "MALLOC_TOP_PAD_" in either
+    jazzy, kilted = (missing_environment("/p.xml", {"ROS_DISTRO": d}) for d in ("jazzy", "kilted"))
+    assert jazzy[FASTRTPS] == kilted[FASTDDS] == "/p.xml"
+    assert FASTDDS not in jazzy
+    assert FASTRTPS not in kilted
+    assert FASTDDS not in missing_environment("/p.xml", {FASTDDS: "/mine.xml"})
+
+
+def test_who_can_set_the_profile_of_the_camera_is_told_to() -> None:
+    assert f"export {FASTDDS}=/p.xml" in advice("/p.xml", {"ROS_DISTRO": "kilted"})
+    assert advice("/p.xml", {"ROS_DISTRO": "kilted", FASTDDS: "/mine.xml"}) == ""
+    assert advice("/p.xml", {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == ""
 
 
 def test_every_profile_has_a_file_of_values_that_the_node_takes() -> None:
@@ -104,35 +141,6 @@ def test_config_files_name_real_parameters() -> None:
 
 def parameters_of(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
-
-
-@pytest.mark.parametrize("occupancy", ["false", "true"])
-def test_the_launch_file_is_sound_python_and_describes_itself(
-    occupancy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = ROOT / "launch" / "robot.launch.py"
-    ast.parse(path.read_text())
-    if not (importlib.util.find_spec("launch") and importlib.util.find_spec("launch_ros")):
-        pytest.skip("launch and launch_ros are not installed (they come with ROS, not from PyPI)")
-    from launch import LaunchContext
-    from launch.launch_description_sources import get_launch_description_from_python_launch_file
-    from launch_ros.actions import Node
-
-    # The package's share folder, where it is not installed as colcon does.
-    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "seg_perception"
-    marker.parent.mkdir(parents=True)
-    marker.touch()
-    (tmp_path / "share" / "seg_perception").mkdir()
-    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
-    description = get_launch_description_from_python_launch_file(str(path))
-    context = LaunchContext()
-    names = [a.name for a in description.get_launch_arguments()]
-    assert {"camera", "model", "profile", "occupancy", "depth", "params_file"} <= set(names)
-    context.launch_configurations["occupancy"] = occupancy
-    made = [node for entity in description.entities for node in entity.visit(context) or ()]
-    assert all(isinstance(node, Node) for node in made)
-    started = [node.node_executable for node in made]
-    assert started == (BOTH if occupancy == "true" else BOTH[:1])
 
 
 def test_the_fast_dds_profile_has_a_large_segment() -> None:

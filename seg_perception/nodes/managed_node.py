@@ -1,5 +1,6 @@
 """What every node of this package is, whatever it does with what its cameras send."""
 
+import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -281,13 +282,17 @@ def sender(info: dict[str, Any]) -> tuple[str, int | None]:
     return str(info.get("publisher_gid")), info.get("publication_sequence_number")
 
 
-def run(kind: Callable[[], ManagedNode[Any, Any]], args: list[str] | None = None) -> None:
-    """Run a node until it is told to stop."""
+def run(*kinds: Callable[[], ManagedNode[Any, Any]], args: list[str] | None = None) -> None:
+    """Run nodes in one process until they are told to stop.
+
+    They share an executor, which only hands over what comes: each works in a thread of its own.
+    """
     rclpy.init(args=args)
-    node = kind()
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    nodes = [kind() for kind in kinds]
     try:
+        for node in nodes:
+            executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -295,7 +300,10 @@ def run(kind: Callable[[], ManagedNode[Any, Any]], args: list[str] | None = None
         if rclpy.ok():  # after a signal, whatever is under way fails: its context is gone
             raise
     finally:
+        # Who stops a launch stops its nodes too, and then launch repeats it to them.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         executor.shutdown()
-        node.end()
-        node.destroy_node()
+        for node in nodes:
+            node.end()
+            node.destroy_node()
         rclpy.try_shutdown()

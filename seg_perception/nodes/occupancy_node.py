@@ -190,7 +190,7 @@ def _prefix(camera: str) -> str:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop."""
-    run(OccupancyNode, args)
+    run(OccupancyNode, args=args)
 
 
 if __name__ == "__main__":

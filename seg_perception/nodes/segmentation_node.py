@@ -182,7 +182,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop."""
-    run(SegmentationNode, args)
+    run(SegmentationNode, args=args)
 
 
 if __name__ == "__main__":
