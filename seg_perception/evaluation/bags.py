@@ -65,6 +65,11 @@ class Topic(NamedTuple):
     digest: str = ""
     qos: tuple[Qos, ...] = ()
 
+    @property
+    def is_latched(self) -> bool:
+        """Tell whether a publisher kept messages for those who come late."""
+        return any(qos.durability is QosDurability.TRANSIENT_LOCAL for qos in self.qos)
+
 
 def deserialize(message: RawMessage) -> Any:
     """Return the message object of recorded bytes; its fields are named as in ROS.

@@ -1,8 +1,8 @@
 """Play a bag into the ROS graph: recorded bytes, recorded stamps, recorded pace, and /clock.
 
-Waits for an active segmentation node and matched subscribers before the first picture. Writes
-[stamp, steady time of the publish call (CLOCK_MONOTONIC)] of each picture, both in ns, so that a
-recorder on the same machine can tell ages.
+Waits for an active segmentation node and matched subscribers before the first picture. Where asked
+it writes [stamp, steady time of the publish call (CLOCK_MONOTONIC)] of each picture, both in ns, so
+that a recorder on the same machine can tell ages.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from lifecycle_msgs.srv import GetState
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
 from seg_perception import messages
@@ -33,6 +33,7 @@ CLOCK_PERIOD_NS = 10_000_000
 # A clock that was set while the bag was recorded leaves a gap of years: longer ones are shortened.
 MAX_PAUSE_NS = 10_000_000_000
 DEPTH = 10
+CLOCK = "/clock"
 
 
 class Player(Node):
@@ -46,9 +47,12 @@ class Player(Node):
         super().__init__("player")
         self.sent: list[tuple[int, int]] = []
         self._bag = bag
-        known = {t: kind for t, kind in bag.topics.items() if not topics or t in topics}
+        known = {
+            t: kind for t, kind in bag.topics.items() if (not topics or t in topics) and t != CLOCK
+        }
+        latched = {topic.name for topic in bag.described() if topic.is_latched}
         self._outputs = {
-            topic: self.create_publisher(_class_of(topic, kind), topic, QoSProfile(depth=DEPTH))
+            topic: self.create_publisher(_class_of(topic, kind), topic, _qos(topic in latched))
             for topic, kind in known.items()
         }
         self._pictures = [topic for topic, kind in known.items() if kind in IMAGE_TYPES]
@@ -60,7 +64,7 @@ class Player(Node):
         if bag.damage:
             self.get_logger().warning(bag.damage)
         self._time_ns = 0
-        self._ticks = self.create_publisher(Clock, "/clock", QoSProfile(depth=DEPTH))
+        self._ticks = self.create_publisher(Clock, CLOCK, QoSProfile(depth=DEPTH))
 
     def wait_until_heard(self, node: str, listeners: int, timeout: float) -> None:
         """Return when `node` is active and every picture topic has `listeners` subscribers."""
@@ -139,6 +143,12 @@ def _class_of(topic: str, kind: str) -> Any:
         ) from error
 
 
+def _qos(is_latched: bool) -> QoSProfile:
+    """Return a profile that keeps for late subscribers what the recorded publisher kept."""
+    kept = DurabilityPolicy.TRANSIENT_LOCAL if is_latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=DEPTH, durability=kept)
+
+
 def _stamp(record: RawMessage) -> int:
     """Return a picture's stamp; that of bytes that are no message is when they were recorded."""
     try:
@@ -154,11 +164,12 @@ def _sleep_until(steady_ns: int) -> None:
 
 
 def main() -> None:
-    """Play a bag once."""
+    """Play a bag."""
     parser = argparse.ArgumentParser(description="play a bag into the ROS graph")
     parser.add_argument("bag", type=Path)
     parser.add_argument("--topic", action="append", default=[], help="play it alone; repeatable")
-    parser.add_argument("--sent", type=Path, required=True, help="JSON of publish times")
+    parser.add_argument("--sent", type=Path, help="JSON of publish times")
+    parser.add_argument("--loop", action="store_true", help="begin anew at the end, until Ctrl-C")
     parser.add_argument("--node", default="segmentation_node", help="node to wait for")
     parser.add_argument("--listeners", type=int, default=1, help="subscribers to wait for")
     parser.add_argument("--rate", type=float, default=1.0)
@@ -173,9 +184,12 @@ def main() -> None:
             player.wait_until_heard(options.node, options.listeners, options.timeout)
             try:
                 player.play(options.rate)
+                while options.loop:
+                    player.play(options.rate)
                 player.finish(1.0)
             finally:
-                _write(options.sent, player.sent)
+                if options.sent:
+                    _write(options.sent, player.sent)
     except SegPerceptionError as error:
         sys.exit(f"player: {error}")
     except (KeyboardInterrupt, ExternalShutdownException):
