@@ -19,7 +19,7 @@ from seg_perception.evaluation.quantize_arguments import add_quantize
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         status: int = options.command(options)
     except UsageError as error:
@@ -42,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command; docs/reference/cli.md is written from it."""
     parser = argparse.ArgumentParser(prog="seg-perception", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="play the bundled clip through real ROS nodes")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"))
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write")
     demo.set_defaults(command=_demo, extra="ros,evaluate")
 
     models = commands.add_parser("models", help="list architectures; show or find a model file")
@@ -57,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(command=_models, extra="")
     actions = models.add_subparsers(metavar="ACTION")
     show = actions.add_parser("show", help="print what a model file says of itself")
-    show.add_argument("file")
+    show.add_argument("file", help="a model file or name")
     show.set_defaults(command=_models_show)
     path = actions.add_parser("path", help="print the path of a bundled model")
-    path.add_argument("name")
+    path.add_argument("name", help="default or tiny")
     path.set_defaults(command=_models_path)
 
     take = commands.add_parser("import", help="make a checkpoint or ONNX network a model file")
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     take.set_defaults(command=_import, extra="export,train")
 
     verify = commands.add_parser("verify", help="check a model file, and against its checkpoint")
-    verify.add_argument("model")
+    verify.add_argument("model", help="a model file or name")
     verify.add_argument("--against", type=Path, metavar="CKPT", help="official checkpoint")
     verify.set_defaults(command=_verify, extra="evaluate,export,train")
 
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     quantize.set_defaults(command=_quantize, extra="export,evaluate")
 
     mapping = commands.add_parser("map", help="draw the map from above that a bag's pictures give")
-    mapping.add_argument("bag", type=Path)
+    mapping.add_argument("bag", type=Path, help="rosbag2: a folder, or an mcap or db3 file")
     mapping.add_argument("--model", default="default", help="a model file or name")
     mapping.add_argument("--image-topic", help="pictures, where the bag has several topics")
     add_mount(mapping, required=True)

@@ -41,7 +41,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--bag", type=Path, action="append", help="of ROS 2 or ROS 1; may be repeated"
     )
     pictures.add_argument("--images", type=Path, metavar="DIR", help="a folder of pictures")
-    pictures.add_argument("--video", type=Path, metavar="FILE")
+    pictures.add_argument("--video", type=Path, metavar="FILE", help="a film")
     parser.add_argument("--image-topic", help="pictures, where the bag has several topics")
     truth = parser.add_mutually_exclusive_group()
     truth.add_argument(
@@ -70,7 +70,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--require", action="append", default=[], metavar="'miou>=0.6'",
         help="exit with 1 where a value of report.json is otherwise; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--provider", default="cpu", help="where the networks run")
     parser.add_argument("--threads", type=whole_number, default=1, help="of the network")
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted")
     fleet = parser.add_mutually_exclusive_group()
