@@ -16,7 +16,8 @@ class StreamMonitor:
     """Count one stream of pictures; methods may be called from several threads.
 
     Times are steady-clock seconds; ages are seconds between a picture's stamp and its mask's
-    publication on the node's clock.
+    publication on the node's clock. A picture from ahead of that clock, which a bag that loops
+    leaves behind, has none; `stamps` tells of it.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,8 @@ class StreamMonitor:
         with self._lock:
             self.published += 1
             self._times.append(now)
-            self._ages.append(age)
+            if age >= 0:
+                self._ages.append(age)
             for name, milliseconds in stages.items():
                 self._stages.setdefault(name, deque(maxlen=WINDOW)).append(milliseconds)
 

@@ -23,7 +23,9 @@ LINKS = {n: f"{graph.NODE}/{n}" for n in ("label_mask", "confidence", "camera_in
 class Drive(Rig):
     """A camera, odometry, the two nodes between them and a planner, and what the planner hears."""
 
-    def __init__(self, ros: Graph, model: str | Path, **parameters: object) -> None:
+    def __init__(
+        self, ros: Graph, model: str | Path, *, use_sim_time: bool = False, **parameters: object
+    ) -> None:
         """Listen to masks and grids; `parameters` are occupancy_node's."""
         self.ros = ros
         self._out = {
@@ -33,10 +35,12 @@ class Drive(Rig):
         }
         self.masks = ros.collect(Image, f"{graph.NODE}/label_mask", depth=100)
         self.grids = grids(ros)
+        self.sent: list[int] = []  # stamps of pictures, ns
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        both = {"model": model, "use_sim_time": use_sim_time}
         self._options: dict[str, dict[str, Any]] = {
-            SEGMENTATION: {"model": model},
-            OCCUPANCY: {"model": model, **PLACED, "label_space": "model", **parameters},
+            SEGMENTATION: both,
+            OCCUPANCY: {**both, **PLACED, "label_space": "model", **parameters},
         }
 
     def start(self, *names: str) -> None:
@@ -55,6 +59,7 @@ class Drive(Rig):
         self.odometry(Planar(SPEED * seconds, 0.0, 0.0), stamp)
         self.publish("/camera_info", self.info(stamp, pinhole(width, height, 0.8 * width)))
         self.publish("/image", self.ros.picture(picture, stamp=stamp))
+        self.sent.append(stamp)
         return stamp
 
     def is_masked(self, stamp: int, seconds: float = PATIENCE) -> bool:
@@ -68,14 +73,8 @@ class Drive(Rig):
     def until_mapped(self, picture: np.ndarray) -> int:
         """Send pictures until one comes out as grids; return its stamp in ns."""
         self.wait()
-        sent: list[int] = []
-
-        def look() -> bool:
-            sent.append(self.send(picture))
-            return self.is_mapped(sent[-1], 0.5)
-
-        self.ros.wait(look)
-        return sent[-1]
+        self.ros.wait(lambda: self.is_mapped(self.send(picture), 0.5))
+        return self.sent[-1]
 
     def forget(self) -> None:
         """Drop what was heard."""

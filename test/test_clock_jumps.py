@@ -1,0 +1,90 @@
+"""Time steps back, as where a bag loops, and leaps ahead; both nodes go on in the new time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from drive import OCCUPANCY, SEGMENTATION, Drive
+from graph import Graph
+from rig import cells
+from rosgraph_msgs.msg import Clock
+
+Make = Callable[..., Path]
+SECOND = 10**9
+GREEN, BLUE = (np.zeros((128, 192, 3), np.uint8) for _ in range(2))
+GREEN[..., 1] = BLUE[..., 2] = 250
+
+
+class Time:
+    """The /clock of a simulation, and nodes that follow it."""
+
+    def __init__(self, ros: Graph) -> None:
+        self._ros, self._clock = ros, ros.camera(Clock, "/clock")
+
+    def jump(self, seconds: float) -> None:
+        """Say what time it is until both nodes have it."""
+        stamp, message = int(seconds * SECOND), Clock()
+        message.clock.sec, message.clock.nanosec = divmod(stamp, SECOND)
+        for node in (SEGMENTATION, OCCUPANCY):
+            self._ros.diagnostics.clear()
+            self._ros.wait(lambda node=node: self._is_told(message, node))
+
+    def _is_told(self, message: Clock, node: str) -> bool:
+        self._clock.publish(message)
+        self._ros.spin(0.02)
+        return any(
+            node in array.status[0].name and array.header.stamp == message.clock
+            for array in self._ros.diagnostics
+        )
+
+
+def map_until_sure(drive: Drive, picture: np.ndarray, seconds: float) -> None:
+    """Show a picture at a time until the grids have it."""
+    stamp = int(seconds * SECOND)
+    drive.ros.wait(lambda: drive.is_mapped(drive.send(picture, stamp), 0.5))
+
+
+def ages(ros: Graph, node: str) -> list[float]:
+    """Return what a node tells of ages, in ms."""
+    values = ros.values(node)
+    return [float(values[key]) for key in ("age_p50_ms", "age_p95_ms") if key in values]
+
+
+def test_both_nodes_go_on_where_time_steps_back_and_where_it_leaps_ahead(
+    ros: Graph, make_model: Make
+) -> None:
+    drive, time = Drive(ros, make_model(), use_sim_time=True), Time(ros)
+    drive.start()
+    time.jump(1000.0)
+    drive.wait()
+    map_until_sure(drive, GREEN, 1000.0)
+    assert cells(drive.grids["vegetation"][-1]).max() == 100
+
+    # The bag loops; pictures of its end are still under way.
+    time.jump(10.0)
+    drive.forget()
+    for i in range(1, 6):
+        assert drive.is_mapped(drive.send(GREEN, 1000 * SECOND + i))
+    said = "the picture is stamped 1000.000 s and the clock says 10.000 s"
+    for node in (SEGMENTATION, OCCUPANCY):
+        ros.wait_for_status(said, of=node)
+        assert min(ages(ros, node)) >= 0
+    drive.forget()
+    map_until_sure(drive, BLUE, 10.0)
+    ros.wait_for_status("time jumped back: the map began anew", of=OCCUPANCY)
+    assert cells(drive.grids["vegetation"][-1]).max() == 0
+    assert ros.values(OCCUPANCY)["restarts"] == "1"
+    ros.wait_for_status("segmenting", of=SEGMENTATION)
+
+    # Far ahead, what was seen is too long ago to be known.
+    time.jump(10**6)
+    drive.forget()
+    drive.send(GREEN, 10 * SECOND)
+    ros.wait_for_status("max_age is 1 s", of=OCCUPANCY)
+    assert not any(drive.grids.values())
+    map_until_sure(drive, GREEN, 10**6)
+    assert cells(drive.grids["other"][-1]).max() == 0
+    assert cells(drive.grids["vegetation"][-1]).max() == 100
+    for node in (SEGMENTATION, OCCUPANCY):
+        assert ros.values(node)["failed"] == "0"
+        assert drive.nodes[node].poll() is None
