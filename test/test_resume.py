@@ -55,7 +55,7 @@ def test_ctrl_c_keeps_what_was_done_and_resume_goes_on_to_the_same_numbers(
     assert status == 130
     assert part["interrupted"] is True
     assert part["frames_in"] == 7
-    assert "interrupted: go on with the same command and --resume" in said
+    assert "up to then; go on with the same command and --resume" in said
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [NAME, "report.html", "report.json"]
     interrupt(5)

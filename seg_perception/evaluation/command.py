@@ -37,10 +37,13 @@ def run(options: argparse.Namespace) -> int:
         def live() -> list[Network]:
             """Play the bag for one model after the other."""
             folders = [options.out] if len(plan.models) == 1 else _numbered(options.out, plan)
-            return [
-                nodes.enter_context(Live(setting, plan.pictures[0], folder, rate=options.rate or 1))
-                for setting, folder in zip(plan.models, folders, strict=True)
-            ]
+            played: list[Network] = []
+            for setting, folder in zip(plan.models, folders, strict=True):
+                network = Live(setting, plan.pictures[0], folder, rate=options.rate or 1)
+                played.append(nodes.enter_context(network))
+                if "interrupted" in network.measured and len(plan.models) > 1:
+                    raise KeyboardInterrupt  # nothing to compare with
+            return played
 
         outcome = evaluate(
             plan,
@@ -54,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"open {options.out / 'report.html'}")
     report = outcome.reports[0]
     if report.interrupted:
-        print("interrupted: go on with the same command and --resume", file=sys.stderr)
+        rest = "play the bag again" if options.live else "go on with the same command and --resume"
+        print(f"interrupted: the numbers are of the pictures up to then; {rest}", file=sys.stderr)
         return INTERRUPTED
     good = all(verdict["holds"] for verdict in outcome.verdicts)
     return 0 if good and not report.damage else 1

@@ -100,7 +100,8 @@ def _prepare(
     recordings = [
         Recording(source.spans(cuts), counting.tallies(at)) for at, source in enumerate(sources)
     ]
-    ledger = Ledger(out, _described(counting), recordings)
+    described = {**_described(counting), "source of labels": "live nodes" if networks else "models"}
+    ledger = Ledger(out, described, recordings)
     if resume:
         ledger.resume()
     return Run(counting, sources, ledger)
