@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import card
 from test_evaluate import Make, evaluate, image, write_bag
 
 from seg_perception.evaluation.sources import BagSource
@@ -161,3 +162,18 @@ def test_a_scheduler_that_is_not_there_is_named(
     assert status == 1
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in said
     assert report is None
+
+
+def test_workers_that_outlive_a_run_load_the_next_ones_network(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    bag, labels = drive(tmp_path, 5)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        for color in ("RGB", "BGR"):
+            model = make_model(input={**card()["input"], "color": color})
+            command = ("--model", model, "--bag", bag, "--labels", labels)
+            there = evaluate(*command, "--scheduler", cluster.scheduler_address)[1]
+            assert scores(there) == scores(evaluate(*command)[1])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from seg_perception.errors import DataError
@@ -75,9 +76,10 @@ def count_spans(
     """
     from distributed import wait
 
+    run = token_hex(8)
     spans = {
         client.submit(
-            count_span, plan, at, progress.spans[number], progress.skip(number), pure=False
+            count_span, plan, run, at, progress.spans[number], progress.skip(number), pure=False
         ): (progress, number)
         for at, progress in enumerate(recordings)
         for number in progress.missing()
@@ -96,17 +98,17 @@ def count_spans(
         client.cancel(list(pending))
 
 
-def count_span(plan: Plan, at: int, span: Span | None, skip: int) -> Counted:
-    """Count a span of the recording `at`; runs in a worker."""
-    counting, source = _ready(plan), plan.pictures[at].open()
+def count_span(plan: Plan, run: str, at: int, span: Span | None, skip: int) -> Counted:
+    """Count a span of the recording `at`; runs in a worker. Each `run` has a name of its own."""
+    counting, source = _ready(plan, run), plan.pictures[at].open()
     tallies = counting.tallies(at)
     counting.count(source, tallies, span=span, skip=skip)
     return Counted([tally.state() for tally in tallies], source.damage)
 
 
 @lru_cache(maxsize=1)
-def _ready(plan: Plan) -> Counting:
-    """Load a plan's networks, once in the life of a worker."""
+def _ready(plan: Plan, run: str) -> Counting:
+    """Load a plan's networks, once in a run: workers outlive it, and files change in between."""
     return Counting(plan)
 
 
