@@ -27,11 +27,13 @@ from seg_perception.evaluation.truth import (
     Truth,
     default_void,
 )
+from seg_perception.labels import UNKNOWN
 from seg_perception.manifest import Manifest
 from seg_perception.occupancy.camera import Pose
 
 NO_TRUTH = "no truth of its key"
 MAPPED = "occupancy"  # the measure that needs the camera's place
+SURE = "calibration"  # the one that needs confidence
 
 
 class Prepared(NamedTuple):
@@ -60,8 +62,11 @@ class Counting:
         manifest = self.networks[0].manifest
         for setting, network in zip(plan.models, self.networks, strict=True):
             _check_classes(manifest, network.manifest, setting.title)
+            _check_confidence(plan, network.manifest, setting.title)
         self.manifest = manifest
-        self.void_ids = plan.void or default_void(manifest)
+        void = plan.void or default_void(manifest)
+        # What a teacher does not know, it does not claim.
+        self.void_ids = tuple(sorted({*void, UNKNOWN})) if plan.teacher else void
         self.truth = self._find_truth()
 
     @cached_property
@@ -158,7 +163,7 @@ class Counting:
     def _find_truth(self) -> Truth | None:
         plan = self.plan
         if plan.teacher:
-            return TeacherTruth(plan.teacher.load(), self.manifest)
+            return TeacherTruth(plan.teacher, self.manifest)
         if plan.pictures[0].labels:
             return TopicTruth(plan.pictures[0].labels)
         return FolderTruth(Path(plan.labels), self.manifest) if plan.labels else None
@@ -209,4 +214,12 @@ def _check_classes(base: Manifest, other: Manifest, title: str) -> None:
         raise DataError(
             f"{title!r} has {len(theirs)} classes, the first model {base.name!r} {len(ours)}; they "
             f"differ from {differ!r} on: compare models of the same classes"
+        )
+
+
+def _check_confidence(plan: Plan, manifest: Manifest, title: str) -> None:
+    if SURE in plan.measures and manifest.output.kind == "labels":
+        raise DataError(
+            f"{title!r} gives labels without confidence, so there is nothing to measure {SURE} of; "
+            f"leave out --measure {SURE}"
         )

@@ -198,7 +198,7 @@ def _template(name: str) -> Template:
 
 def _replace(path: Path, text: str) -> None:
     with written_whole(path) as beside:
-        beside.write_text(text, "utf-8")
+        beside.write_text(text, "utf-8", errors="replace")  # a file's name may be no text
 
 
 def _legend(space: LabelSpace) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from seg_perception.evaluation.bags import (
     open_bag,
 )
 from seg_perception.evaluation.measure import Key
+from seg_perception.evaluation.pictures import read_picture
 from seg_perception.evaluation.video import count_frames, read_video
 from seg_perception.images import to_bgr
 
@@ -314,7 +315,7 @@ def _decoded(message: Any) -> Picture:
 
 
 def _read_picture(path: Path) -> Picture:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = read_picture(path, cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError(f"{path.name} cannot be read: truncated, or not a picture")
     return np.asarray(image, np.uint8)

@@ -73,7 +73,7 @@ class Tally:
             self.frames_scored += 1
             scored = Base(view.labels, counts)
         for measure in self.measures:
-            if view.truth is not None or not measure.needs_truth:
+            if _can_be_counted(view, measure):
                 measure.add(view)
         self.samples.offer(str(view.key), view.image, view.labels, view.truth, self.space)
         for stage, milliseconds in timing.items():
@@ -119,3 +119,10 @@ class Tally:
     def _came(self, key: Key) -> None:
         self.frames_in += 1
         self.example = key if self.example is None else self.example
+
+
+def _can_be_counted(view: View, measure: Measure) -> bool:
+    """Whether a picture has what is measured; live nodes may lose a confidence, not the mask."""
+    return (view.truth is not None or not measure.needs_truth) and (
+        view.confidence is not None or not measure.needs_confidence
+    )

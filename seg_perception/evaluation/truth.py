@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from seg_perception import messages
 from seg_perception.errors import DataError
 from seg_perception.evaluation.measure import Key
+from seg_perception.evaluation.pictures import read_picture
+from seg_perception.evaluation.settings import ModelSetting
 from seg_perception.evaluation.sources import Frame
 from seg_perception.labels import UNKNOWN
 from seg_perception.manifest import Manifest
-from seg_perception.segmenter import Segmenter
 
 Labels = NDArray[np.uint8]
 LABEL_ENCODINGS = ("mono8", "8UC1")
+PNG, DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # how the files begin; the byte with their bits a sample
 
 
 class Truth(Protocol):
@@ -90,10 +92,12 @@ class TeacherTruth:
 
     example = None
 
-    def __init__(self, teacher: Segmenter, manifest: Manifest) -> None:
-        """Check that both networks know the same classes; DataError names the first other."""
+    def __init__(self, setting: ModelSetting, manifest: Manifest) -> None:
+        """Load it, and check that both know the same classes; DataError names the first other."""
+        teacher = setting.load()
         self.name = self.teacher = teacher.manifest.name
-        self._segmenter = teacher
+        self.sha256 = teacher.manifest.sha256
+        self._segmenter, self._least = teacher, setting.min_confidence
         ours, theirs = manifest.classes, teacher.manifest.classes
         if ours != theirs:
             other = next((t for o, t in zip(ours, theirs, strict=False) if o != t), "more or fewer")
@@ -104,7 +108,9 @@ class TeacherTruth:
 
     def of(self, frame: Frame) -> Labels:
         """Segment the picture; what the teacher does not know (255) is void."""
-        return self._segmenter(frame.image, "bgr8", confidence=False).labels
+        least = self._least
+        answer = self._segmenter(frame.image, "bgr8", confidence=False, min_confidence=least)
+        return answer.labels
 
 
 def default_void(manifest: Manifest) -> tuple[int, ...]:
@@ -117,14 +123,25 @@ def read_labels(path: Path, palette: Collection[tuple[int, int, int]] | None) ->
 
     Raises DataError for a file that cannot be read, ids above 255 and unknown colours.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = read_picture(path, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise DataError(f"{path} cannot be read: truncated, or no PNG; write it again")
     if image.ndim == 3:
         return _by_colour(np.asarray(image[..., 2::-1]), palette, path)
     if image.max(initial=0) > UNKNOWN:
         raise DataError(f"{path} holds id {image.max()}; a label image holds 0 to 255")
-    return np.asarray(image, np.uint8)
+    return np.asarray(image // _brightening(path), np.uint8)
+
+
+def _brightening(path: Path) -> int:
+    """Return what a decoder multiplies the ids of a grey PNG with: those below 8 bits fill 0..255.
+
+    Source: PNG specification, 11.2.1 (IHDR) and 13.12 (sample depth scaling).
+    """
+    with path.open("rb") as file:
+        head = file.read(DEPTH_AT + 1)
+    bits = head[DEPTH_AT] if head.startswith(PNG) else 8
+    return 255 // (2**bits - 1) if bits < 8 else 1
 
 
 def _by_colour(
