@@ -5,7 +5,6 @@ ros2 launch seg_perception robot.launch.py camera:=/camera
 The nodes bring themselves up; this file emits no transitions. See --show-args and docs/launch.md.
 """
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,14 @@ def start_nodes(context: LaunchContext) -> list[Any]:
     shared = {
         "package": "seg_perception",
         "namespace": values["namespace"],
-        "additional_env": missing_environment(fastdds, os.environ),
+        "additional_env": missing_environment(fastdds, context.environment),
         "output": "screen",
     }
     settings = nodes_of(values)
     files = [str(config / f"{values['profile']}.yaml"), *filter(None, [values["params_file"]])]
     shared["parameters"] = [*files, given_parameters(context, values["namespace"], settings)]
     # rviz2 first: where it is not installed, the launch fails before a node runs.
-    started = [open_rviz(config, shared)] if values["rviz"] == "true" else []
+    started = [open_rviz(config, values, shared)] if values["rviz"] == "true" else []
     for executable, names in processes(values).items():
         node = Node(
             executable=executable,
@@ -63,7 +62,7 @@ def start_nodes(context: LaunchContext) -> list[Any]:
             **shared,
         )
         started.append(node)
-    said = advice(fastdds, os.environ)
+    said = advice(fastdds, context.environment)
     return [LogInfo(msg=said), *started] if said else started
 
 
@@ -93,7 +92,7 @@ def given_parameters(
     return file.name
 
 
-def open_rviz(config: Path, shared: dict[str, Any]) -> Node:
+def open_rviz(config: Path, values: dict[str, str], shared: dict[str, Any]) -> Node:
     """Return rviz2 with our displays; it needs the nodes' environment to see large pictures."""
     try:
         get_package_prefix("rviz2")
@@ -106,6 +105,7 @@ def open_rviz(config: Path, shared: dict[str, Any]) -> Node:
         package="rviz2",
         executable="rviz2",
         arguments=["-d", str(config / "segmentation.rviz")],
+        parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
         additional_env=shared["additional_env"],
     )
 
