@@ -365,6 +365,14 @@ def test_a_cut_bag_is_evaluated_up_to_its_damage(
     assert 5 < report["frames_out"] < 25
     assert f"; {report['frames_in']} of 40 pictures were read" in report["damage"]
     assert "bytes lost" in said
+    path.write_bytes(content[:2000])
+    status, report, said = evaluate("--model", make_model(), "--bag", path.parent)
+    assert (status, report) == (1, None)
+    assert f"no picture of {path.parent} could be read: {path.name} is damaged" in said
+    (path.parent / "metadata.yaml").unlink()
+    said = evaluate("--model", make_model(), "--bag", path.parent)[2]
+    assert f"{path.parent}: the bag has 0 image topics (none)" in said
+    assert f"({path.name} is damaged: read up to byte" in said
 
 
 def test_an_output_that_cannot_be_written_is_told_before_the_work(

@@ -14,7 +14,10 @@ import pytest
 from conftest import card
 from test_evaluate import Make, evaluate, image, write_bag
 
-from seg_perception.evaluation.sources import BagSource
+from seg_perception.evaluation.counting import Counting
+from seg_perception.evaluation.plan import Pictures, Plan
+from seg_perception.evaluation.settings import ModelSetting
+from seg_perception.evaluation.sources import BagSource, Span
 
 __all__ = ["evaluate"]  # a fixture
 Evaluate = Callable[..., tuple[int, Any, str]]
@@ -43,7 +46,7 @@ def scores(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key not in MEASURED}
 
 
-def test_spans_of_a_bag_hold_each_picture_once_and_the_one_before(tmp_path: Path) -> None:
+def test_spans_of_a_bag_hold_each_picture_once_and_those_shortly_before(tmp_path: Path) -> None:
     bag, _ = drive(tmp_path, 23)
     source = BagSource(bag)
     whole = [frame.key for frame in source.frames()]
@@ -51,9 +54,11 @@ def test_spans_of_a_bag_hold_each_picture_once_and_the_one_before(tmp_path: Path
     assert len(spans) == 4
     parts = [[(f.key, f.counted) for f in source.frames(span)] for span in spans]
     assert [key for part in parts for key, counted in part if counted] == whole
-    for part, before in zip(parts[1:], parts, strict=False):
-        assert part[0] == (before[-1][0], False)
-        assert all(counted for _, counted in part[1:])
+    for part in parts[1:]:
+        own = [key for key, counted in part if counted]
+        before = [key for key, _ in part[: -len(own)]]
+        assert whole.index(own[0]) == whole.index(before[-1]) + 1
+        assert not any(counted for _, counted in part[: -len(own)])
 
 
 def test_masks_are_found_across_the_cuts(tmp_path: Path) -> None:
@@ -85,6 +90,38 @@ def test_two_pictures_of_one_stamp_are_both_paired(tmp_path: Path) -> None:
     assert [(f.key, int(f.mask.data[0])) for f in source.frames()] == [
         (10, 0), (20, 1), (10, 2), (20, 3)
     ]  # fmt: skip
+
+
+def test_a_picture_before_a_cut_that_does_not_count_costs_no_pair(
+    make_model: Make, tmp_path: Path
+) -> None:
+    bag, _ = drive(tmp_path, 12)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, frame in enumerate(BagSource(bag).frames()):
+        cv2.imwrite(str(folder / f"{i:02d}.png"), frame.image)
+    (folder / "05.png").write_bytes(b"no picture")
+    answered = write_bag(
+        tmp_path / "result.mcap",
+        *(image("/n/label_mask", 10**18 + i * 10**8, np.zeros((4, 4), np.uint8), "mono8")
+          for i in range(12) if i != 5),
+    )  # fmt: skip
+    models = (ModelSetting(str(make_model())),)
+    for pictures, stamps in (
+        (Pictures("images", str(folder)), None),
+        (Pictures("bag", str(bag)), str(answered)),
+    ):
+        counting = Counting(Plan(models, (pictures,), stamps=stamps, measures=("flicker",)))
+        source = pictures.open()
+        (whole,), (merged,) = counting.tallies(), counting.tallies()
+        counting.count(source, [whole])
+        cuts = [Span(0, 6), Span(6, 12)] if stamps is None else source.spans(2)
+        for span in cuts:
+            (part,) = counting.tallies()
+            counting.count(source, [part], span=span)
+            merged.merge(part.state())
+        assert merged.measures[0].result() == whole.measures[0].result()
+        assert whole.measures[0].result()["pairs"] == 10
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ from test_evaluate import Make, evaluate, write_bag
 from test_fleet import drive, scores
 
 from seg_perception.errors import DataError
+from seg_perception.evaluation import ledger
 from seg_perception.evaluation.ledger import NAME
 from seg_perception.evaluation.stored import read_state, write_state
-from seg_perception.evaluation.tally import Tally
+from seg_perception.evaluation.tally import MAX_REASONS, Tally
+from seg_perception.evaluation.worst import Worst
+from seg_perception.labels import LabelSpace
 
 __all__ = ["evaluate"]  # a fixture
 Evaluate = Callable[..., tuple[int, Any, str]]
@@ -125,6 +128,69 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(
     assert status == 1
     assert "cannot be written: No space left on device" in said
     assert [p.name for p in (tmp_path / "out").iterdir()] == []
+
+
+def test_a_report_that_cannot_be_written_costs_no_counts(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, labels = drive(tmp_path, 3)
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels)
+    monkeypatch.setattr(ledger, "SAVE_EVERY", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(28)))
+        assert evaluate(*command)[0] == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [NAME]
+    status, report, _ = evaluate(*command, "--resume")
+    assert (status, report["frames_scored"]) == (0, 3)
+    assert not (tmp_path / "out" / NAME).exists()
+
+
+def test_what_ends_in_the_midst_of_a_picture_counts_none_of_it(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, labels = drive(tmp_path, 8)
+    command = ("--model", make_model(), "--bag", bag, "--labels", labels)
+    whole = evaluate(*command)[1]
+    monkeypatch.setattr(ledger, "SAVE_EVERY", 0.0)
+    with monkeypatch.context() as patched:
+        offer, seen = Worst.offer, []
+
+        def offered(*arguments: Any) -> None:
+            seen.append(1)
+            if len(seen) == 5:
+                raise KeyboardInterrupt  # as of a second Ctrl-C
+            offer(*arguments)
+
+        patched.setattr(Worst, "offer", offered)
+        assert evaluate(*command)[0] == 130
+    status, report, _ = evaluate(*command, "--resume")
+    assert status == 0
+    assert scores(report) == scores(whole)
+
+
+def test_another_teacher_of_the_same_name_is_not_gone_on_with(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate, interrupt: Callable[[int], None]
+) -> None:
+    bag, _ = drive(tmp_path, 5)
+    command = ("--model", make_model(), "--bag", bag, "--teacher", make_model("teacher.onnx"))
+    interrupt(2)
+    assert evaluate(*command)[0] == 130
+    make_model("teacher.onnx", wide=4)
+    status, _, said = evaluate(*command, "--resume")
+    assert status == 2
+    assert "was interrupted with another weights" in said
+
+
+def test_reasons_of_all_parts_together_stay_few() -> None:
+    space = LabelSpace(("a",), np.zeros((256, 3), np.uint8), np.zeros(256, np.uint8))
+    whole, pictures = Tally(space, (255,)), 3 * MAX_REASONS
+    for part in range(3):
+        tally = Tally(space, (255,))
+        for i in range(pictures):
+            tally.skip(i, f"part {part}, reason {i}")
+        whole.merge(tally.state())
+    assert len(whole.skipped) <= MAX_REASONS + 1
+    assert sum(whole.skipped.values()) == whole.frames_in == 3 * pictures
 
 
 def test_what_is_stored_comes_back_and_nothing_else_is_taken(tmp_path: Path) -> None:

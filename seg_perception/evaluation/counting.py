@@ -1,6 +1,7 @@
 """Count one recording, or a span of it, through all networks of a plan, in this process."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,21 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import DataError, ImageError, first_line
 from seg_perception.evaluation.bags import open_bag
+from seg_perception.evaluation.ledger import Progress
 from seg_perception.evaluation.mapping import find_topics
 from seg_perception.evaluation.measure import Key, View
 from seg_perception.evaluation.measures import make
 from seg_perception.evaluation.networks import Network, Offline
 from seg_perception.evaluation.occupancy_error import Mounted
 from seg_perception.evaluation.plan import Plan
-from seg_perception.evaluation.sources import Frame, Source, Span, ahead, answered_stamps
+from seg_perception.evaluation.sources import (
+    BEFORE,
+    Frame,
+    Source,
+    Span,
+    ahead,
+    answered_stamps,
+)
 from seg_perception.evaluation.tally import Tally
 from seg_perception.evaluation.truth import (
     FolderTruth,
@@ -110,18 +119,26 @@ class Counting:
     ) -> Iterator[Prepared]:
         """Decode what will be segmented; runs in a thread of its own."""
         looks_back = any(measure.looks_back for measure in tally.measures)
-        before: Frame | None = None
+        before: deque[Frame] = deque(maxlen=BEFORE)
         for frame in source.frames(span):
             if self.stamps is not None and frame.key not in self.stamps:
                 continue
             if not frame.counted or skip > 0:
                 skip -= frame.counted
-                before = frame
+                before.append(frame)
                 continue
-            if before is not None and looks_back:
-                yield self._prepared(before, all_count=True)._replace(counted=False)
-            before = None
+            if before and looks_back:
+                yield from self._last_of(before)
+            before.clear()
             yield self._prepared(frame, all_count=tally.needs_all)
+
+    def _last_of(self, before: Iterable[Frame]) -> Iterator[Prepared]:
+        """Yield, not to be counted, the last picture that can be read, if there is one."""
+        for frame in reversed(tuple(before)):
+            prepared = self._prepared(frame, all_count=True)
+            if prepared.image is not None:
+                yield prepared._replace(counted=False)
+                return
 
     def _prepared(self, frame: Frame, *, all_count: bool) -> Prepared:
         try:
@@ -170,27 +187,26 @@ class Counting:
 
 
 def check(
-    tallies: Collection[Tally], source: Source, truth: Truth | None, stamps: Collection[Key] | None
+    recording: Progress, name: str, truth: Truth | None, stamps: Collection[Key] | None
 ) -> None:
-    """Raise DataError where no picture of a source was segmented or none could be compared."""
-    tally = next(iter(tallies))
+    """Raise DataError where no picture of a recording was segmented or none could be compared."""
+    tally, damage = recording.tallies[0], recording.damage
     why = "; ".join(f"{count} times: {text}" for text, count in tally.skipped.items())
     if stamps is not None and not tally.frames_in:
         raise DataError(
-            f"none of the {len(stamps)} stamps is among the pictures of {source.name}; "
+            f"none of the {len(stamps)} stamps is among the pictures of {name}; "
             "give the bag that the recording was made from"
         )
+    if not tally.frames_in:
+        raise DataError(f"no picture of {name} could be read: {damage or 'there is none'}")
     if truth is not None and not tally.frames_scored and set(tally.skipped) <= {NO_TRUTH}:
         example = f", the truth is named {truth.example}" if truth.example is not None else ""
         raise DataError(
-            f"no picture of {source.name} has its truth in {truth.name}: pictures are named "
+            f"no picture of {name} has its truth in {truth.name}: pictures are named "
             f"{tally.example}{example}; they must be the same stamps (ns) or names"
         )
     if not tally.frames_out:
-        raise DataError(
-            f"no picture of {source.name} could be segmented: "
-            f"{why or source.damage or 'there is none'}"
-        )
+        raise DataError(f"no picture of {name} could be segmented: {why or damage}")
 
 
 def _mounted(plan: Plan, at: int) -> Mounted | None:

@@ -11,14 +11,15 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg_perception.errors import ModelError
+from seg_perception import weights
+from seg_perception.errors import ModelError, UsageError
 from seg_perception.evaluation import results
 from seg_perception.evaluation.counting import Counting, check
 from seg_perception.evaluation.fleet import SPANS_A_WORKER, Fleet, connected, count_spans
 from seg_perception.evaluation.ledger import Ledger
 from seg_perception.evaluation.ledger import Progress as Recording
 from seg_perception.evaluation.networks import Network
-from seg_perception.evaluation.plan import Pictures, Plan
+from seg_perception.evaluation.plan import Plan
 from seg_perception.evaluation.require import Requirement
 from seg_perception.evaluation.results import Outcome
 from seg_perception.evaluation.sources import Source
@@ -50,7 +51,8 @@ def evaluate(
     without. After Ctrl-C the report holds what was done, and `resume` goes on from there.
     What `networks` returns answers in place of the plan's models; a `fleet` counts in other
     processes. Raises DataError where nothing could be compared, and for truth that does not fit its
-    picture or the classes, UsageError for requirements that such a run never measures.
+    picture or the classes, UsageError for requirements that such a run never measures, or, when
+    all else is done, has not measured.
     """
     results.check_requirements(requirements, plan, is_live=networks is not None)
     for name in results.WRITTEN:
@@ -72,9 +74,8 @@ def evaluate(
             raise KeyboardInterrupt
     else:
         for source, recording in zip(run.sources, run.ledger.recordings, strict=True):
-            check(recording.tallies, source, run.counting.truth, run.counting.stamps)
-        run.ledger.remove()
-    return results.write(
+            check(recording, source.name, run.counting.truth, run.counting.stamps)
+    outcome = results.write(
         out,
         run.counting,
         totals,
@@ -83,6 +84,11 @@ def evaluate(
         seconds=run.ledger.seconds,
         interrupted=interrupted.is_set(),
     )
+    if not interrupted.is_set():
+        run.ledger.remove()  # and not before its counts are in the reports
+        if outcome.missing:
+            raise UsageError("; ".join(outcome.missing))
+    return outcome
 
 
 def _prepare(
@@ -148,7 +154,7 @@ def _count_here(
     """Count the missing spans of one recording in this process."""
 
     def note() -> None:
-        recording.position += 1
+        recording.note()
         advance()
 
     for at in recording.missing():
@@ -181,15 +187,19 @@ def _totals(run: Run) -> list[Tally]:
 def _described(counting: Counting) -> dict[str, str]:
     """Return what must be the same for an interrupted run to go on, each under its name."""
     plan = counting.plan
-    values = asdict(plan) | {"pictures": [_stamped(pictures) for pictures in plan.pictures]}
-    hashes = [f"{n.manifest.name} {n.manifest.sha256}" for n in counting.networks]
-    return {name: str(value) for name, value in {**values, "weights": hashes}.items()}
+    settings = [*plan.models, *([plan.teacher] if plan.teacher else [])]
+    files = {
+        "pictures": [
+            f"{_stamped(Path(p.path))} {p.topic or ''} {p.labels or ''}" for p in plan.pictures
+        ],
+        "weights": [_stamped(weights.resolve(setting.model)) for setting in settings],
+    }
+    return {name: str(value) for name, value in {**asdict(plan), **files}.items()}
 
 
-def _stamped(pictures: Pictures) -> str:
-    """Return the recording and when it was last changed."""
-    changed = Path(pictures.path).stat().st_mtime_ns
-    return f"{pictures.path} {pictures.topic or ''} {pictures.labels or ''} of {changed}"
+def _stamped(path: Path) -> str:
+    """Return a file or folder and when it was last changed."""
+    return f"{path} of {path.stat().st_mtime_ns}"
 
 
 @contextmanager

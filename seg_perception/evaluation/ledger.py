@@ -28,6 +28,7 @@ class Progress:
     position: int = 0  # pictures of the next span that are, too
     waiting: dict[int, list[State]] = field(default_factory=dict)  # later spans
     damage: str = ""
+    pictures: int = 0  # that the tallies hold
 
     def missing(self) -> list[int]:
         """Return the spans that nobody has counted to their end."""
@@ -37,6 +38,14 @@ class Progress:
         """Return how many pictures of a span are in the tallies already."""
         return self.position if at == self.done else 0
 
+    def note(self) -> None:
+        """Take note that all tallies hold another picture."""
+        self.position, self.pictures = self.position + 1, self.pictures + 1
+
+    def is_whole(self) -> bool:
+        """Whether the tallies hold whole pictures; an error may have come in the midst of one."""
+        return all(tally.frames_in == self.pictures for tally in self.tallies)
+
     def finish(self, at: int, states: list[State] | None = None) -> None:
         """Take note that a span is counted; without `states` the tallies hold it already."""
         if states is not None:
@@ -44,8 +53,10 @@ class Progress:
         else:
             self.done, self.position = at + 1, 0
         while self.done in self.waiting:
-            for tally, state in zip(self.tallies, self.waiting.pop(self.done), strict=True):
+            counted = self.waiting.pop(self.done)
+            for tally, state in zip(self.tallies, counted, strict=True):
                 tally.merge(state)
+            self.pictures += counted[0]["frames_in"]
             self.done, self.position = self.done + 1, 0
 
     def state(self) -> State:
@@ -67,6 +78,7 @@ class Progress:
         self.waiting = {int(at): states for at, states in state["waiting"].items()}
         for tally, counted in zip(self.tallies, state["tallies"], strict=True):
             tally.merge(counted)
+        self.pictures = self.tallies[0].frames_in
 
 
 class Ledger:
@@ -111,10 +123,14 @@ class Ledger:
         return True
 
     def save(self, *, at_once: bool = False) -> None:
-        """Write the file, if it was not written lately and there is something to go on from."""
+        """Write the file, if it was not written lately and there is something to go on from.
+
+        Counts of half a picture are none: what was written before them stays.
+        """
         now = time.perf_counter()
         counted = any(r.done or r.position or r.waiting for r in self.recordings)
-        if counted and (at_once or now - self._saved > SAVE_EVERY):
+        is_whole = all(recording.is_whole() for recording in self.recordings)
+        if counted and is_whole and (at_once or now - self._saved > SAVE_EVERY):
             write_state(
                 self._path,
                 {

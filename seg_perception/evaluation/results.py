@@ -29,11 +29,15 @@ LIVE = ("age_ms", "jitter_ms")
 
 
 class Outcome(NamedTuple):
-    """A report for each network, the others' differences to the first, and the verdicts."""
+    """A report for each network, the others' differences to the first, and the verdicts.
+
+    `missing` says of each requirement that could not be judged what there is instead.
+    """
 
     reports: Sequence[Report]
     differences: Sequence[Difference]
     verdicts: Sequence[Mapping[str, Any]]
+    missing: Sequence[str]
 
 
 def write(
@@ -46,7 +50,7 @@ def write(
     seconds: float,
     interrupted: bool,
 ) -> Outcome:
-    """Write out/report.json and report.html; UsageError, after that, for what was not measured."""
+    """Write out/report.json and report.html; ModelError where they cannot be written."""
     made = [
         _report(counting, at, total, recordings, seconds=seconds, interrupted=interrupted)
         for at, total in enumerate(totals)
@@ -66,9 +70,7 @@ def write(
             verdicts=verdicts or None,
             space=totals[0].space,
         )
-    if missing:
-        raise UsageError("; ".join(missing))
-    return Outcome(made, differences, verdicts)
+    return Outcome(made, differences, verdicts, missing)
 
 
 def _write_one(out: Path, counting: Counting, total: Tally, report: Report) -> None:

@@ -34,16 +34,17 @@ APART = 32  # messages of a topic that may come before the partner of the first 
 MASKS = "label_mask"  # how topics of our own masks end
 AHEAD = 4  # pictures that are decoded before they are wanted
 # Nanoseconds that are read around a span: for masks that were recorded apart from their pictures,
-# and for the picture before it.
+# and for the pictures before it.
 APART_NS, BEFORE_NS = 30 * 10**9, 2 * 10**9
 EVER = 2**63 - 1  # nanoseconds; no message is later
+BEFORE = 8  # pictures before a span among which one that can be read is looked for
 
 
 @dataclass
 class Frame:
     """One picture, decoded when it is first looked at; `mask` is the label message beside it.
 
-    `counted` is False for the picture before a span, which belongs to another.
+    `counted` is False for a picture before a span, which belongs to another.
     """
 
     key: Key
@@ -79,7 +80,7 @@ class Source(Protocol):
     def frames(self, span: Span | None = None) -> Iterator[Frame]:
         """Yield the pictures in their order; everything is opened and closed in the iterator.
 
-        With a `span` those in it, and perhaps first, not `counted`, the one before it.
+        With a `span` those in it, and perhaps first, not `counted`, some that are before it.
         """
         ...
 
@@ -102,7 +103,11 @@ class BagSource:
                     f"{labels} is neither a folder nor an image topic of {path}; give one of them "
                     "as --labels"
                 )
-            self._topic = choose_image_topic(bag.topics, topic, but=(labels,) if labels else ())
+            try:
+                self._topic = choose_image_topic(bag.topics, topic, but=(labels,) if labels else ())
+            except DataError as error:
+                damaged = f" ({self.damage})" if self.damage else ""
+                raise DataError(f"{path}: {error}{damaged}") from error
             self.total: int | None = bag.count(self._topic)
         if not self.total:
             raise DataError(
@@ -134,17 +139,11 @@ class BagSource:
         return [Span(*ends) for ends in pairwise(cuts)]
 
     def _inside(self, bag: BagReader, span: Span) -> Iterator[Frame]:
-        """Yield the pictures that were recorded in the span, and the one before it."""
-        before = None
+        """Yield the pictures that were recorded in the span, and those shortly before it."""
         early, late = (APART_NS, APART_NS) if self._labels else (BEFORE_NS, 0)
         for frame in self._paired(bag, max(0, span.begin - early), min(span.end + late, EVER)):
-            if frame.time_ns < span.begin:
-                before = frame
-            elif frame.time_ns < span.end:
-                if before is not None:
-                    before.counted = False
-                    yield before
-                    before = None
+            frame.counted = frame.time_ns >= span.begin
+            if frame.time_ns < span.end:
                 yield frame
 
     def _paired(self, bag: BagReader, begin: int | None, end: int | None) -> Iterator[Frame]:
@@ -200,7 +199,7 @@ class FolderSource:
     def frames(self, span: Span | None = None) -> Iterator[Frame]:
         """Yield them in the order of their names."""
         begin, end = span or (0, len(self._files))
-        for at in range(max(0, begin - 1), end):
+        for at in range(max(0, begin - BEFORE), end):
             file = self._files[at]
             yield Frame(file.stem, partial(_read_picture, file), counted=at >= begin)
 

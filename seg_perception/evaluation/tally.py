@@ -50,8 +50,7 @@ class Tally:
     def skip(self, key: Key, reason: str) -> None:
         """Count a picture that has no labels, and why."""
         self._came(key)
-        known = reason in self.skipped or len(self.skipped) < MAX_REASONS
-        self.skipped[reason if known else OTHERS] += 1
+        self._skip(reason, 1)
 
     def look(self, view: View) -> None:
         """Show the picture before those that count to the measures that want it."""
@@ -66,8 +65,10 @@ class Tally:
         that to others.
         """
         scored = None
-        if view.truth is not None:
-            counts = class_counts(self.matrix.add(view.truth, view.labels))
+        counts = None if view.truth is None else self.matrix.add(view.truth, view.labels)
+        self._came(view.key)  # once it fits, and before all else: ledger.Progress.is_whole
+        if counts is not None:
+            counts = class_counts(counts)
             self.blocks.add(view.key, counts)
             self.worst.offer(view, counts, self.space, base)
             self.frames_scored += 1
@@ -79,7 +80,6 @@ class Tally:
         for stage, milliseconds in timing.items():
             self.times.setdefault(stage, array("f")).append(milliseconds)
         self.frames_out += 1
-        self._came(view.key)
         return scored
 
     def state(self) -> State:
@@ -106,7 +106,8 @@ class Tally:
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + later[name])
         self.example = later["example"] if self.example is None else self.example
-        self.skipped.update(later["skipped"])
+        for reason, count in later["skipped"].items():
+            self._skip(reason, count)
         for stage, values in later["times"].items():
             self.times.setdefault(stage, array("f")).extend(values.tolist())
         self.matrix.counts += later["matrix"]
@@ -115,6 +116,10 @@ class Tally:
         self.worst.merge(later["worst"])
         for measure in self.measures:
             measure.merge(later["measures"][measure.name])
+
+    def _skip(self, reason: str, count: int) -> None:
+        known = reason in self.skipped or len(self.skipped) < MAX_REASONS
+        self.skipped[reason if known else OTHERS] += count
 
     def _came(self, key: Key) -> None:
         self.frames_in += 1

@@ -96,7 +96,6 @@ class TeacherTruth:
         """Load it, and check that both know the same classes; DataError names the first other."""
         teacher = setting.load()
         self.name = self.teacher = teacher.manifest.name
-        self.sha256 = teacher.manifest.sha256
         self._segmenter, self._least = teacher, setting.min_confidence
         ours, theirs = manifest.classes, teacher.manifest.classes
         if ours != theirs:
