@@ -5,12 +5,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test test-all soak bench lint format clean
+.PHONY: help demo test test-all soak bench test-arm lint format clean
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
 	@echo "make test   run the tests; make test-all also those that take minutes or gigabytes"
 	@echo "make soak   fuzz and load a live node for some minutes, write out/soak.json"
 	@echo "make bench  measure speed as ratios, write out/bench.json"
+	@echo "make test-arm   the core and the bundled models in an emulated arm64 Debian; needs root"
 	@echo "make lint   ruff and mypy"
 
 demo: .venv/.demo
@@ -27,6 +28,10 @@ soak: .venv/.demo
 
 bench: .venv/.test
 	$(BIN)/seg-perception bench --json out/bench.json
+
+# No prerequisite: what root would set up in .venv would be root's.
+test-arm:
+	test/arm.sh $(BIN)/python
 
 lint: .venv/.lint
 	$(BIN)/ruff check .
