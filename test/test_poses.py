@@ -1,5 +1,6 @@
 """Poses come from tf, or from parameters and odometry; what is not known is told with numbers."""
 
+import gc
 import importlib.util
 import math
 import threading
@@ -13,6 +14,7 @@ import rclpy
 import tf_stand_in
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
+from rclpy.parameter import Parameter
 from rclpy.time import Time
 
 from seg_perception.errors import GeometryError
@@ -114,6 +116,24 @@ def test_tf_is_left_as_it_was_found(tf: TfPoses, node: Any) -> None:
     tf.close()
     assert not [s for s in node.subscriptions if s.topic_name.startswith("/tf")]
     assert not [s for s in node.services if "tf2_frames" in s.srv_name]
+
+
+def test_a_buffer_that_is_closed_is_not_called_when_time_jumps(tf: TfPoses, node: Any) -> None:
+    tf.buffer.set_transform_static(transform("base_link", "camera", 0.0, 1.0, 0.0), "test")
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    with pytest.raises(GeometryError, match="does not say where 'camera'"):
+        tf.camera("", "camera", SECOND)  # a change of clocks clears what was heard
+    tf.close()
+    for _ in range(20):  # rclpy refuses a handle that takes the place of one it still holds
+        again = TfPoses(node, "base_link", "odom")
+        again.close()
+        del again
+        gc.collect()
+    again = TfPoses(node, "base_link", "odom")
+    again.close()
+    again.buffer.set_transform_static(transform("base_link", "camera", 0.0, 1.0, 0.0), "test")
+    node.set_parameters([Parameter("use_sim_time", value=False)])
+    assert again.camera("", "camera", SECOND).translation[0] == 1.0
 
 
 def test_the_source_is_chosen_by_what_is_installed(

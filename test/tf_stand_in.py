@@ -7,6 +7,7 @@ step from parent to child, where tf2 knows trees.
 import time
 from typing import Any
 
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.time import Time
 
@@ -39,6 +40,14 @@ class Buffer:
     def __init__(self, cache_time: Duration | None = None, node: Any = None) -> None:
         self._known: dict[tuple[str, str], dict[int, Any]] = {}
         self._static: dict[tuple[str, str], Any] = {}
+        jump = JumpThreshold(
+            min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
+        )
+        self.jump_handle = node.get_clock().create_jump_callback(jump, post_callback=self._clear)
+
+    def _clear(self, jump: Any) -> None:
+        self._known.clear()
+        self._static.clear()
 
     def set_transform(self, transform: Any, authority: str) -> None:
         stamp = Time.from_msg(transform.header.stamp).nanoseconds

@@ -158,6 +158,8 @@ class TfPoses:
         self._listener.unregister()
         if hasattr(self.buffer, "srv"):
             self._node.destroy_service(self.buffer.srv)
+        # The clock would go on to call a buffer that is no more.
+        self.buffer.jump_handle.unregister()
 
     def _lookup(self, parent: str, child: str, stamp: int) -> Pose:
         """Return the pose of `child` in `parent` at `stamp` (ns)."""
