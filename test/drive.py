@@ -21,18 +21,29 @@ LINKS = {n: f"{graph.NODE}/{n}" for n in ("label_mask", "confidence", "camera_in
 
 
 class Drive(Rig):
-    """A camera, odometry, the two nodes between them and a planner, and what the planner hears."""
+    """A camera, the two nodes between it and a planner, and what the planner hears.
+
+    Odometry of a robot that moves is no more reliable than on a robot: where it is late, a picture
+    is not mapped.
+    """
 
     def __init__(
-        self, ros: Graph, model: str | Path, *, use_sim_time: bool = False, **parameters: object
+        self,
+        ros: Graph,
+        model: str | Path,
+        *,
+        moves: bool = False,
+        use_sim_time: bool = False,
+        **parameters: object,
     ) -> None:
         """Listen to masks and grids; `parameters` are occupancy_node's."""
         self.ros = ros
-        self._out = {
+        self._out: dict[str, Any] = {
             "/image": ros.camera(),
             "/camera_info": ros.camera(CameraInfo, "/camera_info"),
-            "/odom": ros.camera(Odometry, "/odom"),
         }
+        if moves:
+            self._out["/odom"] = ros.camera(Odometry, "/odom")
         self.masks = ros.collect(Image, f"{graph.NODE}/label_mask", depth=100)
         self.grids = grids(ros)
         self.sent: list[int] = []  # stamps of pictures, ns
@@ -55,8 +66,9 @@ class Drive(Rig):
         """Publish a picture, uint8 (H,W,3) RGB, where the robot is then; return its stamp in ns."""
         stamp = stamp or self.now()
         height, width = picture.shape[:2]
-        seconds = stamp % (3600 * 10**9) / 1e9
-        self.odometry(Planar(SPEED * seconds, 0.0, 0.0), stamp)
+        if "/odom" in self._out:
+            seconds = stamp % (3600 * 10**9) / 1e9
+            self.odometry(Planar(SPEED * seconds, 0.0, 0.0), stamp)
         self.publish("/camera_info", self.info(stamp, pinhole(width, height, 0.8 * width)))
         self.publish("/image", self.ros.picture(picture, stamp=stamp))
         self.sent.append(stamp)
@@ -64,11 +76,11 @@ class Drive(Rig):
 
     def is_masked(self, stamp: int, seconds: float = PATIENCE) -> bool:
         """Wait for the mask of a picture; return whether it came."""
-        return self._came(self.masks, stamp, seconds)
+        return self._came([self.masks], stamp, seconds)
 
     def is_mapped(self, stamp: int, seconds: float = PATIENCE) -> bool:
         """Wait for all grids of a picture; return whether they came."""
-        return all(self._came(a, stamp, seconds) for a in self.grids.values())
+        return self._came(list(self.grids.values()), stamp, seconds)
 
     def until_mapped(self, picture: np.ndarray) -> int:
         """Send pictures until one comes out as grids; return its stamp in ns."""
@@ -81,12 +93,12 @@ class Drive(Rig):
         for heard in (self.masks, *self.grids.values()):
             heard.clear()
 
-    def _came(self, answers: list[Any], stamp: int, seconds: float) -> bool:
-        def is_there() -> bool:
-            return any(stamp_ns(m.header) == stamp for m in answers)
+    def _came(self, outputs: list[list[Any]], stamp: int, seconds: float) -> bool:
+        def are_there() -> bool:
+            return all(any(stamp_ns(m.header) == stamp for m in heard) for heard in outputs)
 
-        self.ros.wait(is_there, seconds, must=False)
-        return is_there()
+        self.ros.wait(are_there, seconds, must=False)
+        return are_there()
 
 
 def memory_mb(process: "subprocess.Popen[bytes]") -> float:

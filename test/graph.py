@@ -40,6 +40,7 @@ class Graph:
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._logs = logs
         self.name = NODE  # of the node that services are called of
+        self.wrapper: list[str] = []  # a command that runs the one behind it
         self._processes: list[subprocess.Popen[bytes]] = []
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=self.domain)
@@ -69,7 +70,7 @@ class Graph:
         environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
         log = (self._logs / f"process{len(self._processes)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=log, stderr=log
+            [*self.wrapper, sys.executable, *command], env=environment, stdout=log, stderr=log
         )
         self._processes.append(process)
         return process

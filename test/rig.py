@@ -35,11 +35,19 @@ class Rig:
         """Make the publishers; without names there is one camera."""
         self.ros = ros
         self._out: dict[str, Any] = {}
-        for prefix in [f"/{name}/" for name in names] or ["/"]:
-            self._out |= {
-                f"{prefix}label_mask": ros.camera(Image, f"{prefix}label_mask"),
-                f"{prefix}camera_info": ros.camera(CameraInfo, f"{prefix}camera_info"),
-            }
+        for name in names or ("",):
+            self.plug(name)
+
+    def plug(self, name: str = "") -> None:
+        """Make the publishers of a camera."""
+        prefix = f"/{name}/" if name else "/"
+        for kind, output in ((Image, "label_mask"), (CameraInfo, "camera_info")):
+            self._out[f"{prefix}{output}"] = self.ros.camera(kind, f"{prefix}{output}")
+
+    def unplug(self, name: str) -> None:
+        """Destroy the publishers of a camera."""
+        for topic in [t for t in self._out if t.startswith(f"/{name}/")]:
+            self.ros.node.destroy_publisher(self._out.pop(topic))
 
     def publish(self, topic: str, message: Any) -> None:
         """Publish on a topic, whose publisher is made when it is missing."""

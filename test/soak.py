@@ -38,7 +38,7 @@ MEMORY_LIMITS = {"memory_leaked_mb": 2.0, "memory_growth_mb": 5.0, "memory_mb": 
 SMALL = "tiny"  # the bundled model whose pictures are soon done
 TRANSPORTS = ("raw", "compressed")
 STEPS = 27  # looks at the memory of a drive
-COUNTS = ("received", "published", "dropped", "unreadable", "too_old", "failed")
+COUNTS = ("received", "published", "dropped", "unreadable", "too_old", "failed", "unplaced")
 
 
 class Camera:
@@ -181,24 +181,26 @@ def soak_drive(
 ) -> dict[str, dict[str, Any]]:
     """Send pictures through both nodes; return of each counts, memory by steps and failures.
 
-    Each picture is sent when the one before is on the map, so neither node may drop one.
+    Each picture is sent when the one before is on the map, so neither node may drop one. One in a
+    thousand may lack its odometry, which comes best effort.
     """
-    drive = Drive(graph, model)
+    drive = Drive(graph, model, moves=True)
     drive.start()
     drive.until_mapped(pictures[0])
     counters = {name: partial(_counted, graph, name) for name in drive.nodes}
     before = {name: _steady(counter) for name, counter in counters.items()}
     memory: dict[str, list[float]] = {name: [] for name in drive.nodes}
-    failures, started = [], time.monotonic()
+    missing, started = 0, time.monotonic()
     for number in range(count):
-        if not drive.is_mapped(drive.send(pictures[number % len(pictures)])):
-            failures.append(f"picture {number} has no grids")
+        missing += not drive.is_mapped(drive.send(pictures[number % len(pictures)]))
+        if missing > 1 + count // 1000:
             break
         drive.forget()
         if (number + 1) % max(1, count // STEPS) == 0:
             for name, process in drive.nodes.items():
                 memory[name].append(memory_mb(process))
     rate = count / (time.monotonic() - started)
+    failures = [f"{missing} pictures have no grids"] if missing > 1 + count // 1000 else []
     result: dict[str, dict[str, Any]] = {}
     for name, steps in memory.items():
         counts = _settled(counters[name], before[name], count)
@@ -233,7 +235,7 @@ def _leaked(memory: list[float]) -> float:
 
 def _counted(graph: Graph, of: str = "") -> dict[str, int]:
     values = graph.values(of)
-    return {name: int(values[name]) for name in COUNTS}
+    return {name: int(values.get(name, 0)) for name in COUNTS}  # one node places nothing
 
 
 def _steady(counts: Callable[[], dict[str, int]]) -> dict[str, int]:
@@ -257,7 +259,9 @@ def _settled(
 
 def _miscounted(counts: dict[str, int], sent: int) -> list[str]:
     """Return what does not add up."""
-    ends = sum(counts[name] for name in ("published", "unreadable", "too_old", "failed"))
+    ends = sum(
+        counts[name] for name in ("published", "unreadable", "too_old", "failed", "unplaced")
+    )
     wrong = []
     if counts["received"] + counts["dropped"] != sent:
         wrong.append(f"{sent} sent, but received and dropped are {counts}")
