@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -199,6 +201,28 @@ def test_a_scheduler_that_is_not_there_is_named(
     assert status == 1
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in said
     assert report is None
+
+
+def test_workers_do_not_fail_of_the_ctrl_c_that_a_shell_sends_to_all(
+    make_model: Make, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    bag, _ = drive(tmp_path, 5)
+    command = ("evaluate", "--model", make_model(), "--bag", bag, "--workers", "1", "--out",
+               tmp_path / "out")  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "seg_perception.cli", *map(str, command)],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while len(psutil.Process(process.pid).children(recursive=True)) < 2:  # a worker begins
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
 
 
 def test_workers_that_outlive_a_run_load_the_next_ones_network(

@@ -1,8 +1,10 @@
 """Count spans of recordings on many processes: Dask distributed runs them and redoes lost ones."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from secrets import token_hex
 from typing import Any, NamedTuple
 
@@ -51,14 +53,28 @@ def connected(fleet: Fleet) -> Iterator[Any]:
             with client:
                 yield client
             return
-        with (
-            LocalCluster(  # networks run on one thread each; nothing listens beyond this machine
-                n_workers=fleet.workers, threads_per_worker=1, processes=True,
-                host="127.0.0.1", dashboard_address=None,
-            ) as cluster,
-            Client(cluster) as client,
-        ):  # fmt: skip
-            yield client
+        with ExitStack() as opened:
+            with _deaf_to_interrupts():
+                cluster = LocalCluster(  # one thread each; nothing listens beyond this machine
+                    n_workers=fleet.workers, threads_per_worker=1, processes=True,
+                    host="127.0.0.1", dashboard_address=None,
+                )  # fmt: skip
+                opened.enter_context(cluster)
+            yield opened.enter_context(Client(cluster))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from the processes and threads that begin in the block, and from their children.
+
+    A shell sends it to them, too, and workers would fail of it; here it is heard after the block.
+    """
+    resource_tracker.ensure_running()  # which would undo this when it starts later
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def count_spans(
