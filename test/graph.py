@@ -1,12 +1,12 @@
 """A ROS graph for one test: node processes over DDS in a domain of their own."""
 
-import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,22 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from seg_perception.evaluation.domains import reserved_domain
 from seg_perception.launch_arguments import message_environment
 from seg_perception.messages import fill_image
 
 PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
 NODE = "/segmentation_node"
 TIMEOUT = 30.0
-_domains = itertools.count(os.getpid() % 60)
+DOMAINS = range(1, 102)  # where their ports lie below those that Linux gives to other programs
 
 
 class Graph:
     """Start nodes, publish, collect and call services; use as a context manager."""
 
     def __init__(self, logs: Path) -> None:
-        self.domain = 1 + next(_domains) % 100
+        self._reservation = ExitStack()  # two test runs at a time hear nothing of each other
+        self.domain = self._reservation.enter_context(reserved_domain(DOMAINS))
         os.environ.update(message_environment(PROFILE))
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._logs = logs
@@ -64,6 +66,7 @@ class Graph:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
+        self._reservation.close()
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         """Start a Python process in this domain; its output goes to a log."""

@@ -10,33 +10,28 @@ from seg_perception.evaluation import domains
 from seg_perception.evaluation.domains import reserved_domain
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> range:
-    """Leave two domains that the tests beside this one do not use."""
-    left = range(110, 112)
-    monkeypatch.setattr(domains, "PRIVATE", left)
-    return left
+FEW = range(110, 112)  # which the tests beside this one do not use
 
 
-def test_no_domain_is_given_twice_until_it_is_given_back(few: range) -> None:
-    with reserved_domain() as first, reserved_domain() as second:
-        assert {first, second} == set(few)
+def test_no_domain_is_given_twice_until_it_is_given_back() -> None:
+    with reserved_domain(FEW) as first, reserved_domain(FEW) as second:
+        assert {first, second} == set(FEW)
         with (
             pytest.raises(SegPerceptionError, match=r"domains of this machine \(110 to 111\)"),
-            reserved_domain(),
+            reserved_domain(FEW),
         ):
             pass
-    with reserved_domain() as again:
-        assert again in few
+    with reserved_domain(FEW) as again:
+        assert again in FEW
 
 
-def test_a_domain_with_a_participant_is_left_alone(few: range) -> None:
+def test_a_domain_with_a_participant_is_left_alone() -> None:
     with ExitStack() as stack:
         participant = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        participant.bind(("0.0.0.0", 7400 + 250 * few[0] + 12))
+        participant.bind(("0.0.0.0", 7400 + 250 * FEW[0] + 12))
         for _ in range(5):
-            with reserved_domain() as domain:
-                assert domain == few[1]
+            with reserved_domain(FEW) as domain:
+                assert domain == FEW[1]
 
 
 def test_robots_and_other_programs_use_none_of_them() -> None:

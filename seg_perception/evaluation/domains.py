@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from seg_perception.errors import SegPerceptionError
@@ -16,12 +16,12 @@ KEPT = 248  # of the last participant that a domain can hold: the mark of a rese
 
 
 @contextmanager
-def reserved_domain() -> Iterator[int]:
-    """Give the id of a ROS domain without participants, which no other caller gets meanwhile.
+def reserved_domain(domains: Sequence[int] = PRIVATE) -> Iterator[int]:
+    """Give the id of one of these ROS domains without participants, which no other caller gets.
 
     Raises SegPerceptionError where all of them are in use.
     """
-    for domain in random.sample(PRIVATE, len(PRIVATE)):
+    for domain in random.sample(domains, len(domains)):
         ports = BASE + PER_DOMAIN * domain
         mark = _bound("127.0.0.1", ports + KEPT)
         if mark is None:
@@ -31,7 +31,7 @@ def reserved_domain() -> Iterator[int]:
                 yield domain
                 return
     raise SegPerceptionError(
-        f"all private ROS domains of this machine ({PRIVATE[0]} to {PRIVATE[-1]}) are in use; end "
+        f"the ROS domains of this machine ({domains[0]} to {domains[-1]}) are all in use; end "
         "other demos and live evaluations"
     )
 
