@@ -9,7 +9,6 @@ from seg_perception.errors import SegPerceptionError
 from seg_perception.evaluation import domains
 from seg_perception.evaluation.domains import reserved_domain
 
-
 FEW = range(110, 112)  # which the tests beside this one do not use
 
 
