@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
 	@echo "make test   run the tests; make test-all also those that take minutes or gigabytes"
-	@echo "make soak   fuzz and load a live node for some minutes, write out/soak.json"
+	@echo "make soak   fuzz and load live nodes for half an hour, write out/soak.json"
 	@echo "make bench  measure speed as ratios, write out/bench.json"
 	@echo "make test-arm   the core and the bundled models in an emulated arm64 Debian; needs root"
 	@echo "make lint   ruff and mypy"
