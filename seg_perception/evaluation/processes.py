@@ -35,6 +35,11 @@ class NodeProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid
+
     def is_running(self) -> bool:
         """Return whether the process has not ended."""
         return self._process.poll() is None
