@@ -123,3 +123,19 @@ def test_live_nodes_are_scored_by_the_masks_that_came(tmp_path: Path, evaluate: 
     assert status == 0
     for key in ("miou", "confusion_matrix", "frames_scored", "worst"):
         assert offline[key] == live[key], key
+
+
+def test_a_bag_without_truth_among_several_is_told_and_loses_nothing(
+    make_model: Make, tmp_path: Path, evaluate: Evaluate
+) -> None:
+    bag, labels = drive(tmp_path, 3)
+    strange, _ = drive(tmp_path, 2, first=2 * 10**18)
+    command = ("--model", make_model(), "--labels", labels, "--bag", strange)
+    status, report, said = evaluate(*command, "--bag", bag)
+    assert status == 1
+    assert [row["frames_scored"] for row in report["per_source"]] == [0, 3]
+    assert f"no picture of {strange} has its truth in {labels}" in report["damage"]
+    assert report["damage"] in said
+    status, report, said = evaluate(*command)
+    assert status == 1
+    assert report is None

@@ -88,7 +88,12 @@ class Counting:
         plan, void = self.plan, self.void_ids
         mounted = _mounted(plan, at) if MAPPED in plan.measures else None
         return [
-            Tally(m.label_space("model"), void, make(plan.measures, m, void, mounted))
+            Tally(
+                m.label_space("model"),
+                void,
+                make(plan.measures, m, void, mounted),
+                compares=len(self.networks) > 1,
+            )
             for m in (network.manifest for network in self.networks)
         ]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg_perception import weights
-from seg_perception.errors import ModelError, UsageError
+from seg_perception.errors import DataError, ModelError, UsageError
 from seg_perception.evaluation import results
 from seg_perception.evaluation.counting import Counting, check
 from seg_perception.evaluation.fleet import SPANS_A_WORKER, Fleet, connected, count_spans
@@ -73,8 +73,7 @@ def evaluate(
         if not totals[0].frames_out:
             raise KeyboardInterrupt
     else:
-        for source, recording in zip(run.sources, run.ledger.recordings, strict=True):
-            check(recording, source.name, run.counting.truth, run.counting.stamps)
+        _check(run)
     outcome = results.write(
         out,
         run.counting,
@@ -171,6 +170,20 @@ def _count_here(
         recording.damage = recording.damage or source.damage
         if not is_over():
             recording.finish(at)
+
+
+def _check(run: Run) -> None:
+    """Raise DataError where no recording could be compared; of a few it is said as damage."""
+    problems = {}
+    for at, (source, recording) in enumerate(zip(run.sources, run.ledger.recordings, strict=True)):
+        try:
+            check(recording, source.name, run.counting.truth, run.counting.stamps)
+        except DataError as error:
+            problems[at] = str(error)
+    if len(problems) == len(run.sources):
+        raise DataError("; ".join(problems.values()))
+    for at, problem in problems.items():
+        run.ledger.recordings[at].damage = problem
 
 
 def _totals(run: Run) -> list[Tally]:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from multiprocessing import resource_tracker
@@ -17,6 +18,7 @@ from seg_perception.evaluation.sources import Span
 
 SPANS_A_WORKER = 4  # so that all end at about the same time
 LOSSES = 3  # workers that may die over one span before it is taken for the cause
+LOST = "the Dask scheduler was lost; start it again, and go on with --resume"
 POLL = 0.5  # seconds between looks at Ctrl-C
 
 
@@ -133,6 +135,8 @@ def _finished(pending: set[Any], wait: Callable[..., Any]) -> list[Any]:
         return list(wait(pending, timeout=POLL, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
         return []
+    except CancelledError as error:
+        raise DataError(LOST) from error
 
 
 def _result(future: Any, span: Span | None) -> Counted:
@@ -140,6 +144,8 @@ def _result(future: Any, span: Span | None) -> Counted:
 
     try:
         counted: Counted = future.result()
+    except CancelledError as error:
+        raise DataError(LOST) from error
     except KilledWorker as error:
         raise DataError(
             f"{LOSSES} workers died while they counted {span or 'a recording'}: {error}; look for "

@@ -23,13 +23,21 @@ class Tally:
     """Counts in memory that grows by a few bytes a picture; scores are exact sums."""
 
     def __init__(
-        self, space: LabelSpace, void_ids: Collection[int], measures: Sequence[Measure] = ()
+        self,
+        space: LabelSpace,
+        void_ids: Collection[int],
+        measures: Sequence[Measure] = (),
+        *,
+        compares: bool = False,
     ) -> None:
-        """Begin with nothing counted; `space` is that of the network's own classes."""
+        """Begin with nothing counted; `space` is that of the network's own classes.
+
+        `compares`: counts of each second, or named picture, are kept for differences of networks.
+        """
         self.space, self.measures = space, tuple(measures)
         classes = len(space.names)
         self.matrix = ConfusionMatrix(classes, void_ids)
-        self.blocks = Blocks(classes)
+        self.blocks, self._compares = Blocks(classes), compares
         self.samples, self.worst = Samples(), Worst()
         self.frames_in = self.frames_out = self.frames_scored = 0
         self.skipped: Counter[str] = Counter()
@@ -69,7 +77,8 @@ class Tally:
         self._came(view.key)  # once it fits, and before all else: ledger.Progress.is_whole
         if counts is not None:
             counts = class_counts(counts)
-            self.blocks.add(view.key, counts)
+            if self._compares:
+                self.blocks.add(view.key, counts)
             self.worst.offer(view, counts, self.space, base)
             self.frames_scored += 1
             scored = Base(view.labels, counts)
