@@ -5,13 +5,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test test-all soak bench test-arm lint format clean
+.PHONY: help demo test test-all soak bench test-arm docs lint format clean
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
 	@echo "make test   run the tests; make test-all also those that take minutes or gigabytes"
 	@echo "make soak   fuzz and load live nodes for half an hour, write out/soak.json"
 	@echo "make bench  measure speed as ratios, write out/bench.json"
 	@echo "make test-arm   the core and the bundled models in an emulated arm64 Debian; needs root"
+	@echo "make docs   write docs/reference/ from the code"
 	@echo "make lint   ruff and mypy"
 
 demo: .venv/.demo
@@ -32,6 +33,9 @@ bench: .venv/.test
 # No prerequisite: what root would set up in .venv would be root's.
 test-arm:
 	test/arm.sh $(BIN)/python
+
+docs: .venv/.demo
+	$(BIN)/python tools/make_reference.py
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

@@ -2,10 +2,14 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
+from make_reference import show
+
 import seg_perception
+from seg_perception.parameters import OccupancyParameters, SegmentationParameters, name_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,9 +36,16 @@ def test_every_ros_package_that_is_imported_is_declared() -> None:
     assert {"cv_bridge", "sensor_msgs_py", "tf2_ros", "vision_msgs", "launch_ros"} <= declared
 
 
-def test_readme_lists_every_parameter() -> None:
-    from seg_perception.parameters import OccupancyParameters, SegmentationParameters, specs
-
+def test_readme_lists_every_parameter_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name in specs(SegmentationParameters) | specs(OccupancyParameters):
-        assert f"`{name}`" in readme
+    for node, parameters in (
+        ("segmentation_node", SegmentationParameters),
+        ("occupancy_node", OccupancyParameters),
+    ):
+        section = readme.partition(f"\n## {node}\n")[2].partition("\n## ")[0]
+        table = section.partition("| parameter | default | meaning |\n|---|---|---|\n")[2]
+        told: dict[str, str] = {}
+        for names, text in re.findall(r"^\| (`.*?`) \|(.*?)\|", table, re.MULTILINE):
+            found, defaults = re.findall(r"`(.*?)`", names), text.strip().split(", ")
+            told |= zip(found, defaults * (len(found) // len(defaults)), strict=True)
+        assert told == {name_of(f): show(f.default) for f in fields(parameters)}
