@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_packages_are_compared_with_the_ranges_of_the_package() -> None:
         ("ok", "pyyaml 6.0"),
     ]
     assert found[0].do == "pip install 'numpy<3,>=1.26'"
+
+
+def test_a_package_counts_whichever_distribution_gave_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", gone)  # as with onnxruntime-gpu, or Debian's OpenCV
+    import cv2
+    import onnxruntime
+
+    assert host.installed_version("onnxruntime") == onnxruntime.__version__
+    assert host.installed_version("opencv-python-headless") == cv2.__version__
+    assert host.installed_version("numba") == ""
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -15,6 +15,8 @@ SHM = Path("/dev/shm")
 SEGMENT = 64 * 2**20  # bytes of shared memory of each process with the profile of this package
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
 THREADS = "OMP_NUM_THREADS"
+# What other distributions give, too: Debian's OpenCV, onnxruntime-gpu. The module itself is asked.
+MODULES = {"opencv-python-headless": "cv2", "onnxruntime": "onnxruntime"}
 
 
 def check(environment: Mapping[str, str], python: Sequence[int]) -> Iterator[Finding]:
@@ -75,13 +77,12 @@ def check_packages(
 
 
 def installed_version(name: str) -> str:
-    """Return the version of a distribution, or an empty string; OpenCV counts whoever built it."""
-    if name == "opencv-python-headless":  # Debian's is called otherwise
+    """Return the version of a distribution, or an empty string."""
+    if name in MODULES:
         try:
-            import cv2
+            return str(import_module(MODULES[name]).__version__)
         except ImportError:
             return ""
-        return str(cv2.__version__)
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
