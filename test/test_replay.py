@@ -87,6 +87,7 @@ def test_the_player_loops_and_keeps_what_its_recorded_publisher_kept(
     ros.start_node({"image": "/camera/image"}, model=make_model(), image_transport="compressed")
     player = ros.start("-m", "seg_perception.nodes.player_node", str(path), "--loop")
     ros.wait(lambda: len(masks) > 2 * COUNT)
+    ros.wait(lambda: ros.node.get_publishers_info_by_topic("/kept"))  # it is found in its time
     offers = ros.node.get_publishers_info_by_topic("/kept")
     assert [o.qos_profile.durability for o in offers] == [DurabilityPolicy.TRANSIENT_LOCAL]
     stop(player, signal.SIGINT)
