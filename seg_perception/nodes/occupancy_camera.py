@@ -88,8 +88,9 @@ class OccupancyCamera:
             "camera_info": (CameraInfo, pairing.on_info),
             **{name: (Image, partial(self._on_companion, name)) for name in COMPANIONS},
         }
-        for name, (kind, callback) in callbacks.items():
-            self._inputs[name] = NewestSubscription(
+        # Set at once: timers of the executor's thread look at them meanwhile.
+        self._inputs = {
+            name: NewestSubscription(
                 self._node,
                 kind,
                 self._topic(name),
@@ -97,6 +98,8 @@ class OccupancyCamera:
                 reliability=parameters.qos_reliability,
                 group=self._node.default_callback_group,
             )
+            for name, (kind, callback) in callbacks.items()
+        }
         if LabelInfo is not None:
             self._names = self._node.create_subscription(
                 LabelInfo, self._topic("label_info"), compare, LATCHED
