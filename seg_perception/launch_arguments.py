@@ -164,14 +164,18 @@ def advice(fastdds_profile: str, environment: Mapping[str, str]) -> str:
     """Return what launch cannot do for the camera's own process, or an empty string."""
     missing = missing_environment(fastdds_profile, environment)
     profile = [name for name in PROFILE_VARIABLES if name in missing]
-    is_fastdds = environment.get("RMW_IMPLEMENTATION", FASTDDS) == FASTDDS
-    if not profile or not is_fastdds:
+    if not profile or not is_fastdds(environment):
         return ""
     return (
         "Fast DDS: these nodes get a profile with which large pictures arrive. The camera's driver "
         "needs it too, which this launch file does not start; in its shell: export "
         + " ".join(f"{name}={fastdds_profile}" for name in profile)
     )
+
+
+def is_fastdds(environment: Mapping[str, str]) -> bool:
+    """Return whether the middleware of `environment` is Fast DDS."""
+    return "fastrtps" in (environment.get("RMW_IMPLEMENTATION") or FASTDDS)
 
 
 def message_environment(fastdds_profile: str, distribution: str = "") -> dict[str, str]:

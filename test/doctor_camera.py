@@ -11,7 +11,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from seg_perception.messages import fill_image
 
@@ -34,6 +34,8 @@ rclpy.init()
 node = rclpy.create_node(settings["name"])
 qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[settings["reliability"].upper()])
 images = node.create_publisher(Image, f"/{settings['name']}/image", qos)
+# One of image_transport's plugins, which pack pictures for who asks.
+node.create_publisher(CompressedImage, f"/{settings['name']}/image/zstd", qos)
 infos = node.create_publisher(CameraInfo, f"/{settings['name']}/camera_info", qos)
 clocks = node.create_publisher(Clock, "/clock", 10) if settings["clock"] else None
 pixels = np.full((height, width, 3), 90, np.uint8)

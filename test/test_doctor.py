@@ -59,8 +59,9 @@ def test_python_is_compared_with_what_is_tested(version: tuple[int, ...], level:
 
 def test_packages_are_compared_with_the_ranges_of_the_package() -> None:
     installed = {"numpy": "1.20", "pyyaml": "6.0", "torch": "1.0"}
+    installed["ros-rclpy"] = "7.1.6"  # Jazzy's wheels, where the extra pins Kilted's
     wanted = ["numpy>=1.26,<3", "pyyaml>=5.4", "numba>=0.59", 'torch>=2.4; extra == "train"',
-              'av>=12; extra == "evaluate"']  # fmt: skip
+              'av>=12; extra == "evaluate"', 'ros-rclpy[fastrtps]==9.1.2; extra == "ros"']  # fmt: skip
     found = list(host.check_packages(wanted, lambda name: installed.get(name, "")))
     assert [(f.level, f.found.split(",")[0]) for f in found] == [
         ("error", "numpy 1.20"),
@@ -115,6 +116,14 @@ def test_the_limit_of_a_container_is_read(tmp_path: Path, text: str, limit: floa
 def test_a_small_shared_memory_is_told(free: int, level: str) -> None:
     found = host.check_shared_memory(8000 * MB, free * MB)
     assert (found.level, f"{free} of 8000 MB" in found.found) == (level, True)
+
+
+def test_shared_memory_counts_with_fast_dds_alone() -> None:
+    def checks(rmw: str) -> set[str]:
+        environment = {"RMW_IMPLEMENTATION": rmw}
+        return {f.check for f in host.check(environment, sys.version_info[:3])}
+
+    assert checks("") - checks("rmw_zenoh_cpp") == {"shared memory"}
 
 
 # What carries the messages
@@ -175,9 +184,9 @@ def test_distributions_before_jazzy_are_refused(environment: Mapping[str, str], 
 
 def test_small_sockets_matter_most_without_shared_memory() -> None:
     small = 212_992
-    assert middleware.check_sockets(small, "rmw_fastrtps_cpp").level == "note"
-    assert middleware.check_sockets(small, "rmw_cyclonedds_cpp").level == "warning"
-    assert middleware.check_sockets(32 * MB, "rmw_cyclonedds_cpp").level == "ok"
+    assert middleware.check_sockets(small, is_shared=True).level == "note"
+    assert middleware.check_sockets(small, is_shared=False).level == "warning"
+    assert middleware.check_sockets(32 * MB, is_shared=False).level == "ok"
 
 
 # Models
@@ -187,6 +196,17 @@ def test_a_provider_that_is_not_built_in_is_an_error() -> None:
     assert models.check_onnx_runtime("cpu").level == "ok"
     found = models.check_onnx_runtime("abacus")
     assert (found.level, "abacus was asked for" in found.found) == ("error", True)
+
+
+def test_a_provider_is_asked_of_the_models_that_are_named(make_model: Callable[..., Path]) -> None:
+    named = str(make_model())
+    found = list(models.check([named], "tensorrt", none_installed))
+    assert {f.found.split(":")[0]: f.level for f in found if f.check == "model"} == {
+        "default": "ok", "tiny": "ok", named: "error",
+    }  # fmt: skip
+    torch = [f.level for f in models.check(["none.pt"], "cuda", none_installed)
+             if f.check == "onnx runtime"]  # fmt: skip
+    assert torch == ["ok"]
 
 
 def test_models_are_loaded_and_their_hash_is_checked(
@@ -297,13 +317,14 @@ BROKEN = {
     "odd": [RELIABLE, "encoding=32SC4"],
     "late": [RELIABLE, "late=100"],
     "frameless": [RELIABLE, "frame="],
+    "blank": [RELIABLE, "encoding="],
     "hasty": ["reliability=best_effort"],
 }
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Finding]]:
-    """Return what the doctor says of one good and five broken cameras and a misled node."""
+    """Return what the doctor says of one good and six broken cameras and a misled node."""
     with Graph(tmp_path_factory.mktemp("doctor")) as ros, pytest.MonkeyPatch.context() as patch:
         for name, settings in BROKEN.items():
             ros.start(CAMERA, f"name={name}", *settings)
@@ -332,6 +353,7 @@ def about(found: list[Finding], topic: str) -> dict[str, str]:
         ("good", {}),
         ("zero_k", {"camera_info": "error"}),
         ("odd", {"encoding": "error"}),
+        ("blank", {"encoding": "error"}),
         ("late", {"stamps": "error"}),
         ("frameless", {"camera": "warning"}),
     ],
@@ -392,8 +414,7 @@ def test_a_healthy_set_up_has_no_error_and_speaks_json(ros: Graph) -> None:
     ros.start(CAMERA, RELIABLE)
     ros.start_node({"image": "/camera/image", "camera_info": "/camera/camera_info"}, model="tiny")
     ros.wait_for_status("segmenting")
-    done = doctor("--json", "--seconds", "1", "--topic", "/camera/image",
-                  ROS_DOMAIN_ID=str(ros.domain))  # fmt: skip
+    done = doctor("--json", "--seconds", "1", ROS_DOMAIN_ID=str(ros.domain))
     told = json.loads(done.stdout)["findings"]
     levels = {f["check"]: f["level"] for f in told}
     checks = ("profile", "model", "onnx runtime", "camera", "stamps", "camera_info", "nodes")

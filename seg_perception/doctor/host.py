@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from seg_perception.doctor.finding import Finding, error, note, ok, warning
+from seg_perception.launch_arguments import is_fastdds
 
 OLDEST, NEWEST = (3, 10), (3, 13)  # Python: setup.py's oldest, and the newest that tests run with
 SHM = Path("/dev/shm")
@@ -24,7 +25,7 @@ def check(environment: Mapping[str, str], python: Sequence[int]) -> Iterator[Fin
     yield check_python(python)
     yield from check_packages(metadata.requires("seg_perception") or [], installed_version)
     yield check_threads(len(os.sched_getaffinity(0)), cpu_limit(CGROUP), environment)
-    if SHM.is_dir():
+    if SHM.is_dir() and is_fastdds(environment):
         usage = shutil.disk_usage(SHM)
         yield check_shared_memory(usage.total, usage.free)
 
@@ -49,12 +50,16 @@ def check_packages(
 ) -> Iterator[Finding]:
     """Compare what is installed with the package's own ranges; extras only where installed.
 
+    The extra `ros` pins the wheels of one distribution: those of another are as good.
     `version_of` returns an empty string for what is not installed.
     """
     good: list[str] = []
     for text in requirements:
         wanted = Requirement(text)
-        is_extra = "extra" in str(wanted.marker or "")
+        marker = str(wanted.marker or "")
+        is_extra = "extra" in marker
+        if 'extra == "ros"' in marker:
+            continue
         version = version_of(wanted.name)
         if version and wanted.specifier.contains(version, prereleases=True):
             good += [] if is_extra else [f"{wanted.name} {version}"]
@@ -128,7 +133,7 @@ def check_shared_memory(total: int, free: int) -> Finding:
     means = "each process with the Fast DDS profile takes 64 MB of it, camera and node alike"
     do = (
         "start the container with --shm-size=1g or --ipc=host; remove what killed processes left "
-        "with: rm /dev/shm/fastdds_* (when no node runs)"
+        "with: rm -f /dev/shm/*fast{dds,rtps}_* (when no node runs)"
     )
     if free < 2 * SEGMENT:
         return error("shared memory", found, f"{means}: pictures will not arrive", do)

@@ -6,11 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from seg_perception.doctor.finding import Finding, error, note, ok, warning
-from seg_perception.launch_arguments import OLD_NAME, PROFILE_VARIABLES
+from seg_perception.launch_arguments import FASTDDS, OLD_NAME, PROFILE_VARIABLES, is_fastdds
 
 DISTRIBUTIONS = ("jazzy", "kilted", "lyrical", "rolling")
 OLDER = ("foxy", "galactic", "humble", "iron")
-FAST_DDS = "rmw_fastrtps_cpp"  # where RMW_IMPLEMENTATION says nothing
 PICTURE = 4 * 2**20  # bytes; a smaller segment or buffer loses pictures of 1280x720 and more
 RMEM = Path("/proc/sys/net/core/rmem_max")
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
@@ -21,13 +20,15 @@ def check(environment: Mapping[str, str], version_of: Callable[[str], str]) -> I
     """Look at what the shell says, and at the kernel."""
     distribution = distribution_of(environment, version_of)
     yield check_distribution(distribution, environment)
-    rmw = environment.get("RMW_IMPLEMENTATION") or FAST_DDS
-    if "fastrtps" in rmw:
+    rmw = environment.get("RMW_IMPLEMENTATION") or FASTDDS
+    if is_fastdds(environment):
         yield check_profile(environment, distribution)
     else:
         yield ok("middleware", f"{rmw}; profiles of Fast DDS do not count")
     if RMEM.is_file():
-        yield check_sockets(int(RMEM.read_text("utf-8")), rmw)
+        yield check_sockets(
+            int(RMEM.read_text("utf-8")), is_shared=is_fastdds(environment)
+        )
     yield from check_domain(environment)
 
 
@@ -95,12 +96,14 @@ def _check_profile_file(name: str, path: Path) -> Finding:
     return ok("profile", f"{path}: {max(sizes) >> 20} MB of shared memory")
 
 
-def check_sockets(rmem_max: int, rmw: str) -> Finding:
-    """Compare the kernel's largest receive buffer, bytes, with a picture."""
+def check_sockets(rmem_max: int, *, is_shared: bool) -> Finding:
+    """Compare the kernel's largest receive buffer, bytes, with a picture.
+
+    `is_shared` tells whether pictures of this machine come through shared memory.
+    """
     found = f"net.core.rmem_max is {rmem_max}"
     if rmem_max >= PICTURE:
         return ok("sockets", found)
-    is_shared = "fastrtps" in rmw
     means = "pictures that come over the network are larger and lose their packets"
     do = "sudo sysctl -w net.core.rmem_max=16777216"
     if is_shared:

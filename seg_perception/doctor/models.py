@@ -13,11 +13,16 @@ USE = "segmentation_node refuses it"
 def check(
     models: Sequence[str], provider: str, version_of: Callable[[str], str]
 ) -> Iterator[Finding]:
-    """Look at the runtimes, and load the bundled models and `models` with `provider`."""
-    yield check_onnx_runtime(provider)
+    """Look at the runtimes, and load `models` with `provider`, or else the bundled ones.
+
+    Where models are named, the bundled ones are only to be whole: the CPU tells that.
+    """
+    wanted = {name: weights.resolve(name) for name in models or weights.BUNDLED}
+    needs_onnx = any(path.suffix != ".pt" for path in wanted.values())
+    yield check_onnx_runtime(provider if needs_onnx else "cpu")
     yield check_torch(provider, version_of("torch"))
-    for model in dict.fromkeys((*weights.BUNDLED, *models)):
-        yield check_model(weights.resolve(model), model, provider)
+    for name in dict.fromkeys((*weights.BUNDLED, *models)):
+        yield check_model(weights.resolve(name), name, provider if name in wanted else "cpu")
 
 
 def check_onnx_runtime(provider: str) -> Finding:
@@ -65,6 +70,8 @@ def check_model(path: Path, name: str, provider: str) -> Finding:
         return error("model", f"{path} does not exist", USE, "correct the path, or copy it again")
     try:
         manifest = runtimes.load(path, provider=provider).manifest
+    except ProviderError as problem:
+        return error("model", f"{name}: {problem}", USE, "repair onnx runtime or torch, see above")
     except SegPerceptionError as problem:
         do = "copy or import the file again, and show it with: seg-perception models show"
         if name in weights.BUNDLED:

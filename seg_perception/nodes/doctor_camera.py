@@ -68,7 +68,7 @@ class CameraProbe:
             received=self.received,
             sent=self._sent(),
             span=self._newest - self._first,
-            encoding=getattr(image, "encoding", "") or image.format,
+            encoding=image.encoding if isinstance(image, Image) else image.format,
             frame_id=self.frame_id,
             stamp=stamp_ns(image.header) / 1e9,
             arrived=self._arrived,

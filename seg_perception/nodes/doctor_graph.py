@@ -185,9 +185,9 @@ class Observer:
 
 
 def _is_derived(topic: str, known: dict[str, str]) -> bool:
-    """Return whether a topic is another one in a compressed form, or holds compressed depth."""
+    """Return whether a topic is another one as image_transport packs it, or compressed depth."""
     raw, _, last = topic.rpartition("/")
-    return last == "compressedDepth" or (last == "compressed" and raw in known)
+    return last == "compressedDepth" or raw in known
 
 
 def main() -> None:
