@@ -61,7 +61,8 @@ def test_packages_are_compared_with_the_ranges_of_the_package() -> None:
     installed = {"numpy": "1.20", "pyyaml": "6.0", "torch": "1.0"}
     installed["ros-rclpy"] = "7.1.6"  # Jazzy's wheels, where the extra pins Kilted's
     wanted = ["numpy>=1.26,<3", "pyyaml>=5.4", "numba>=0.59", 'torch>=2.4; extra == "train"',
-              'av>=12; extra == "evaluate"', 'ros-rclpy[fastrtps]==9.1.2; extra == "ros"']  # fmt: skip
+              'av>=12; extra == "evaluate"',
+              'ros-rclpy[fastrtps]==9.1.2; extra == "ros"']  # fmt: skip
     found = list(host.check_packages(wanted, lambda name: installed.get(name, "")))
     assert [(f.level, f.found.split(",")[0]) for f in found] == [
         ("error", "numpy 1.20"),

@@ -26,9 +26,7 @@ def check(environment: Mapping[str, str], version_of: Callable[[str], str]) -> I
     else:
         yield ok("middleware", f"{rmw}; profiles of Fast DDS do not count")
     if RMEM.is_file():
-        yield check_sockets(
-            int(RMEM.read_text("utf-8")), is_shared=is_fastdds(environment)
-        )
+        yield check_sockets(int(RMEM.read_text("utf-8")), is_shared=is_fastdds(environment))
     yield from check_domain(environment)
 
 
