@@ -45,7 +45,7 @@ def test_a_model_in_8_bit_has_a_manifest_of_its_own_and_nearly_the_same_labels(
     out = tmp_path / "int8.onnx"
     assert quantize(model, pictures, out=out) == 0
     said = capsys.readouterr()
-    assert "of 3 pictures are the float model's" in said.out
+    assert "of 3 pictures, 3 of which calibrated it, are the float model's" in said.out
     assert "accuracy was not measured: give --labels" in said.out
     assert "WARNING" not in said.err
     kinds = [node.op_type for node in onnx.load(out).graph.node]
@@ -65,8 +65,11 @@ def test_scores_of_both_stand_side_by_side_where_there_are_labels(
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", [180, 200, 220])
     out = tmp_path / "int8.onnx"
-    assert quantize(make_model(), pictures, "--labels", pictures / "truth", out=out) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
+    labels = ("--labels", pictures / "truth")
+    assert quantize(make_model(), pictures, *labels, "--pictures", 1, "--max-loss", 1, out=out) == 0
+    said = capsys.readouterr().out
+    assert "of 3 pictures, 1 of which calibrated it" in said
+    rows = [line for line in said.splitlines() if "│" in line]
     assert [row.split("│")[1].strip() for row in rows] == ["red", "green", "blue", "mean"]
     assert "not measured" not in rows[-1]
     assert out.is_file()

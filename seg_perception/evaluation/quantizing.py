@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from seg_perception.evaluation.sources import (
     BagSource,
     FolderSource,
     Frame,
+    Key,
     Source,
 )
 from seg_perception.evaluation.truth import FolderTruth, Labels, Truth, default_void
@@ -30,10 +31,12 @@ from seg_perception.segmenter import Segmenter
 class Comparison(NamedTuple):
     """A float model beside its 8-bit form: `same` of `labels` labels on `pictures` pictures.
 
-    `scores` are the matrices of both against the truth, None without one.
+    `calibrated` of the pictures set the ranges of the 8-bit form. `scores` are the matrices of both
+    against the truth, None without one.
     """
 
     pictures: int
+    calibrated: int
     same: int
     labels: int
     scores: tuple[ConfusionMatrix, ConfusionMatrix] | None
@@ -92,7 +95,8 @@ def quantize(
     with written_whole(out) as beside:
         write_int8(graph, named, (_input(before, frame) for frame in frames), beside)
         compared = source.frames() if truth else iter(frames)
-        comparison = compare(before, Segmenter.load(beside), compared, truth)
+        known = {frame.key for frame in frames}
+        comparison = compare(before, Segmenter.load(beside), compared, truth, known)
         if truth and not comparison.pictures:
             raise DataError(
                 f"no picture of {source.name} has its truth in {truth.name}: pictures are named "
@@ -108,12 +112,19 @@ def quantize(
 
 
 def compare(
-    before: Segmenter, after: Segmenter, frames: Iterator[Frame], truth: Truth | None
+    before: Segmenter,
+    after: Segmenter,
+    frames: Iterator[Frame],
+    truth: Truth | None,
+    known: Collection[Key],
 ) -> Comparison:
-    """Segment the readable pictures with both, with a truth only those that have one."""
+    """Segment the readable pictures with both, with a truth only those that have one.
+
+    `known` are the keys of the pictures that `after` was calibrated on.
+    """
     void = default_void(before.manifest)
     matrices = [ConfusionMatrix(len(before.manifest.classes), void) for _ in range(2)]
-    pictures = same = total = 0
+    pictures = calibrated = same = total = 0
     for frame in frames:
         expected = truth.of(frame) if truth else None
         if truth and expected is None:
@@ -123,11 +134,13 @@ def compare(
         except ImageError:
             continue
         pictures += 1
+        calibrated += frame.key in known
         same += int((found[0] == found[1]).sum())
         total += found[0].size
         if truth and expected is not None:
             _score(matrices, expected, found, f"{truth.name}, of {frame.key}")
-    return Comparison(pictures, same, total, (matrices[0], matrices[1]) if truth else None)
+    scores = (matrices[0], matrices[1]) if truth else None
+    return Comparison(pictures, calibrated, same, total, scores)
 
 
 def _score(
@@ -176,7 +189,10 @@ def _source(path: Path, topic: str | None) -> Source:
 
 def _print(comparison: Comparison, classes: tuple[str, ...]) -> None:
     share = comparison.same / comparison.labels
-    print(f"{share:.2%} of the labels of {comparison.pictures} pictures are the float model's")
+    print(
+        f"{share:.2%} of the labels of {comparison.pictures} pictures, {comparison.calibrated} of "
+        "which calibrated it, are the float model's"
+    )
     if comparison.scores is None:
         print("accuracy was not measured: give --labels")
         return
