@@ -1,6 +1,7 @@
 """What replay.launch.py starts for a bag, and the player's part of it."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import resources
@@ -51,6 +52,27 @@ def test_a_topic_that_is_named_needs_no_look_at_the_bag() -> None:
     assert (packed["image"], packed["image_transport"]) == ("/a/rgb", "compressed")
     with pytest.raises(DataError, match="no bag at /nowhere"):
         robot_arguments(nowhere, given())
+
+
+def test_several_cameras_in_a_bag_are_for_choice(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "two.mcap") as writer:
+        for topic in ("/left/image_raw", "/right/image_raw"):
+            writer.add_topic(Topic(topic, "sensor_msgs/msg/Image"))
+    with pytest.raises(DataError, match=r"2 image topics .*/left/image_raw.* image:=TOPIC"):
+        robot_arguments(tmp_path / "two.mcap", given())
+
+
+def test_topics_are_found_with_rosbags_alone() -> None:
+    missing = "av", "jinja2", "matplotlib", "rich"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing}))\n"
+        "from pathlib import Path\n"
+        "from seg_perception.evaluation.replay import robot_arguments\n"
+        f"given = {given()}\n"
+        f"print(robot_arguments(Path({str(CLIP)!r}), given)['camera_info'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("/camera/camera_info\n", "")
 
 
 def test_compressed_pictures_that_no_node_hears_are_named(tmp_path: Path) -> None:

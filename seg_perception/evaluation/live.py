@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seg_perception.errors import DataError, SegPerceptionError, UsageError
 from seg_perception.evaluation.bags import BagReader, choose_image_topic
+from seg_perception.evaluation.camera_infos import find_camera_info
 from seg_perception.evaluation.domains import reserved_domain
-from seg_perception.evaluation.mapping import find_camera_info
 from seg_perception.evaluation.processes import NodeProcess, running
 from seg_perception.evaluation.recording import NODE, Event, Recording
 from seg_perception.launch_arguments import private_environment

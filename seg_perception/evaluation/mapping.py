@@ -15,6 +15,11 @@ from seg_perception.drawing import draw_overlay
 from seg_perception.errors import DataError, GeometryError, ImageError
 from seg_perception.evaluation.bags import BagReader, RawMessage, choose_image_topic, deserialize
 from seg_perception.evaluation.birdseye import Picture, StillCamera, View, draw_map
+from seg_perception.evaluation.camera_infos import (
+    CAMERA_INFO,
+    camera_info_beside,
+    find_camera_info,
+)
 from seg_perception.evaluation.video import write_video
 from seg_perception.images import to_bgr
 from seg_perception.manifest import Manifest
@@ -23,7 +28,6 @@ from seg_perception.occupancy.mapper import Look, Mapper, Planar, Settings
 from seg_perception.occupancy.odometry import Odometry, planar
 from seg_perception.segmenter import Segmenter
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 ODOMETRY = "nav_msgs/msg/Odometry"
 RATE = 15.0  # Hz of a video whose bag has a single picture
 
@@ -88,23 +92,11 @@ def find_topics(known: dict[str, str], image_topic: str | None = None) -> Topics
     if info is None:
         infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
         raise DataError(
-            f"no {_beside(image)} belongs to {image}; the bag's CameraInfo topics are "
+            f"no {camera_info_beside(image)} belongs to {image}; the bag's CameraInfo topics are "
             f"{', '.join(infos) or 'none'}: record camera_info with the pictures"
         )
     odometry = next((t for t, kind in known.items() if kind == ODOMETRY), None)
     return Topics(image, info, odometry)
-
-
-def find_camera_info(known: Mapping[str, str], image: str) -> str | None:
-    """Return the CameraInfo topic beside an image topic, else the only one there is, or None."""
-    infos = [t for t, kind in known.items() if kind == CAMERA_INFO]
-    if _beside(image) in infos:
-        return _beside(image)
-    return infos[0] if len(infos) == 1 else None
-
-
-def _beside(image: str) -> str:
-    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
 class _Frames:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from seg_perception.errors import UsageError
+from seg_perception.errors import DataError, UsageError
 from seg_perception.launch_arguments import ARGUMENTS, Argument
 
 # Arguments of robot.launch.py that a bag decides, or that make no sense for one.
@@ -60,13 +60,16 @@ def _find(bag: Path) -> tuple[str, str, str]:
     """Return the only image topic of a bag, its type, and its CameraInfo topic or nothing."""
     try:
         from seg_perception.evaluation.bags import BagReader, choose_image_topic
-        from seg_perception.evaluation.mapping import find_camera_info
+        from seg_perception.evaluation.camera_infos import find_camera_info
     except ImportError as error:
         raise UsageError(
             f"{error.name} is not installed, without which the bag's topics are not known: name "
-            "them (image:=/camera/image_raw), or pip install 'seg_perception[evaluate]'"
+            "them (image:=/camera/image_raw), or pip install --break-system-packages rosbags"
         ) from error
     with BagReader(bag, mend=True) as reader:
         known = reader.topics
-    image = choose_image_topic(known)
+    try:
+        image = choose_image_topic(known)
+    except DataError as error:
+        raise DataError(f"{error}, here image:=TOPIC") from error
     return image, known[image], find_camera_info(known, image) or ""
