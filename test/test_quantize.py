@@ -169,6 +169,17 @@ def test_labels_of_another_size_are_refused_by_the_pictures_name(
 
 
 @pytest.mark.parametrize("share", ["2", "-1", "nan", "half"])
+def test_a_truth_without_a_class_measures_nothing_and_is_refused(
+    make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, out = write_pictures(tmp_path / "pictures", [180, 220]), tmp_path / "int8.onnx"
+    for file in (pictures / "truth").iterdir():
+        cv2.imwrite(str(file), np.full(SIZE, 255, np.uint8))
+    assert quantize(make_model(), pictures, "--labels", pictures / "truth", out=out) == 1
+    assert "is void in every picture" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_limit_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         quantize("tiny", CLIP / "bag", "--max-loss", share, out=Path("o.onnx"))

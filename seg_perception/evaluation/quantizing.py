@@ -15,12 +15,12 @@ from rich.table import Table
 from seg_perception import images, weights
 from seg_perception.checkpoints.int8 import read_float, write_int8
 from seg_perception.errors import DataError, ImageError, ModelError
+from seg_perception.evaluation.measure import Key
 from seg_perception.evaluation.metrics import ConfusionMatrix
 from seg_perception.evaluation.sources import (
     BagSource,
     FolderSource,
     Frame,
-    Key,
     Source,
 )
 from seg_perception.evaluation.truth import FolderTruth, Labels, Truth, default_void
@@ -102,6 +102,8 @@ def quantize(
                 f"no picture of {source.name} has its truth in {truth.name}: pictures are named "
                 f"{frames[0].key}, the truth {truth.example}; they must be the same"
             )
+        if truth and np.isnan(comparison.loss):
+            raise DataError(f"{truth.name} is void in every picture: give labels that name classes")
         on_comparison(comparison, manifest.classes)
         if comparison.loss > max_loss:
             raise ModelError(
