@@ -59,7 +59,7 @@ def connected(fleet: Fleet) -> Iterator[Any]:
             with _deaf_to_interrupts():
                 cluster = LocalCluster(  # one thread each; nothing listens beyond this machine
                     n_workers=fleet.workers, threads_per_worker=1, processes=True,
-                    host="127.0.0.1", dashboard_address=None,
+                    host="127.0.0.1", dashboard_address="127.0.0.1:0",
                 )  # fmt: skip
                 opened.enter_context(cluster)
             yield opened.enter_context(Client(cluster))
