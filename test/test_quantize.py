@@ -168,7 +168,6 @@ def test_labels_of_another_size_are_refused_by_the_pictures_name(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("share", ["2", "-1", "nan", "half"])
 def test_a_truth_without_a_class_measures_nothing_and_is_refused(
     make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +179,7 @@ def test_a_truth_without_a_class_measures_nothing_and_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("share", ["2", "-1", "nan", "half"])
 def test_a_limit_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         quantize("tiny", CLIP / "bag", "--max-loss", share, out=Path("o.onnx"))
