@@ -104,10 +104,14 @@ def test_the_player_loops_and_keeps_what_its_recorded_publisher_kept(
         writer.add_topic(Topic("/kept", TEXT, qos=(LATCHED,)))
         writer.write(RawMessage("/kept", TEXT, START, hello))
         for i in range(COUNT):
-            writer.write(picture(START + i * PERIOD, halves[..., ::-1]))
+            for topic in ("/camera/image/compressed", "/nobody/hears/this"):
+                shot = picture(START + i * PERIOD, halves[..., ::-1])
+                writer.write(shot._replace(topic=topic))
     masks = ros.collect(Image, "/segmentation_node/label_mask", depth=50)
     ros.start_node({"image": "/camera/image"}, model=make_model(), image_transport="compressed")
-    player = ros.start("-m", "seg_perception.nodes.player_node", str(path), "--loop")
+    command = player_command(path, given(loop="true", image="/camera/image/compressed"),
+                             with_ros2bag=False)  # fmt: skip
+    player = ros.start(*command[1:])
     ros.wait(lambda: len(masks) > 2 * COUNT)
     ros.wait(lambda: ros.node.get_publishers_info_by_topic("/kept"))  # it is found in its time
     offers = ros.node.get_publishers_info_by_topic("/kept")

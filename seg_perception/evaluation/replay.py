@@ -52,8 +52,11 @@ def player_command(bag: Path, given: Mapping[str, str], *, with_ros2bag: bool) -
     options = [str(bag), "--rate", given["rate"], *loop]
     if with_ros2bag:
         return ["ros2", "bag", "play", *options, "--clock", "100", "--delay", str(START)]
+    # A bag may hold other cameras, which nobody hears.
+    heard = ["--heard", given["image"]] if given["image"] else []
     node = f"{given['namespace']}/segmentation_node".strip("/")
-    return [sys.executable, "-m", "seg_perception.nodes.player_node", *options, "--node", node]
+    player = [sys.executable, "-m", "seg_perception.nodes.player_node"]
+    return [*player, *options, *heard, "--node", node]
 
 
 def _find(bag: Path) -> tuple[str, str, str]:

@@ -66,15 +66,24 @@ class Player(Node):
         self._time_ns = 0
         self._ticks = self.create_publisher(Clock, CLOCK, QoSProfile(depth=DEPTH))
 
-    def wait_until_heard(self, node: str, listeners: int, timeout: float) -> None:
-        """Return when `node` is active and every picture topic has `listeners` subscribers."""
+    def wait_until_heard(
+        self, node: str, listeners: int, timeout: float, heard: Collection[str] = ()
+    ) -> None:
+        """Return when `node` is active and each topic of `heard` has `listeners` subscribers.
+
+        An empty `heard` is every topic of pictures.
+        """
+        topics = heard or self._pictures
+        missing = [topic for topic in topics if topic not in self._outputs]
+        if missing:
+            raise DataError(f"the bag has no {missing[0]}, only {', '.join(self._outputs)}")
         client: Any = self.create_client(GetState, f"/{node}/get_state")
         deadline = time.monotonic() + timeout
-        while not self._is_heard(client, listeners):
+        while not self._is_heard(client, topics, listeners):
             if time.monotonic() > deadline:
                 raise SegPerceptionError(
-                    f"after {timeout:g} s {node} is not active, or {', '.join(self._pictures)} has "
-                    f"less than {listeners} subscribers; look at its log and its remaps"
+                    f"after {timeout:g} s {node} is not active, or {', '.join(topics)} has less "
+                    f"than {listeners} subscribers; look at its log and its remaps"
                 )
             rclpy.spin_once(self, timeout_sec=0.05)
 
@@ -99,8 +108,8 @@ class Player(Node):
             if not self._outputs[topic].wait_for_all_acked(Duration(seconds=2)):
                 self.get_logger().warning(f"a subscriber of {topic} did not take every message")
 
-    def _is_heard(self, client: Any, listeners: int) -> bool:
-        counts = [self._outputs[topic].get_subscription_count() for topic in self._pictures]
+    def _is_heard(self, client: Any, topics: Collection[str], listeners: int) -> bool:
+        counts = [self._outputs[topic].get_subscription_count() for topic in topics]
         if min(counts) < listeners:
             return False
         if not client.service_is_ready():
@@ -172,6 +181,10 @@ def main() -> None:
     parser.add_argument("--loop", action="store_true", help="begin anew at the end, until Ctrl-C")
     parser.add_argument("--node", default="segmentation_node", help="node to wait for")
     parser.add_argument("--listeners", type=int, default=1, help="subscribers to wait for")
+    parser.add_argument(
+        "--heard", action="append", default=[], metavar="TOPIC",
+        help="what they subscribe to; repeatable (default: all pictures)",
+    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=60.0)
     options = parser.parse_args()
@@ -181,7 +194,7 @@ def main() -> None:
     try:
         with BagReader(options.bag, mend=True) as bag:
             player = Player(bag, options.topic)
-            player.wait_until_heard(options.node, options.listeners, options.timeout)
+            player.wait_until_heard(options.node, options.listeners, options.timeout, options.heard)
             try:
                 player.play(options.rate)
                 while options.loop:
