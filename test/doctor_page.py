@@ -34,7 +34,8 @@ sockets, domain, what runs networks, model files, and at the running graph: came
 quality of service, encoding, stamps, camera_info, tf), `/clock`, and what segmentation_node and
 occupancy_node say of themselves; it knows them by these names. Run it on the node's computer and in
 its shell: it sees what a node would see there. It changes nothing, but while it listens every
-camera sends its pictures once more; on a busy robot name one with `--topic`.
+camera sends its pictures once more; on a busy robot name one with `--topic`. Otherwise topics of
+pictures that no node of ours hears give warnings at most, where one is heard.
 
 Each finding has a level, what was found, what it means and what to do. Exit status: 1 when one is
 an error, 0 otherwise. `--json` prints `{"schema": 1, "findings": [{"level", "check", "found",

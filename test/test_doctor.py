@@ -24,6 +24,7 @@ from seg_perception.doctor.finding import Finding
 from seg_perception.doctor.observation import (
     CameraInfoSeen,
     CameraSeen,
+    LinkSeen,
     NodeSeen,
     Observation,
     StatusSeen,
@@ -273,7 +274,8 @@ def observed(**changes: Any) -> Observation:
     node = NodeSeen("/s", False, [StatusSeen("s: s", 0, "segmenting", "active")])
     values: dict[str, Any] = {
         "rmw": "rmw_fastrtps_cpp", "seconds": 5.0, "clock_publishers": [], "ticks": 0,
-        "has_tf": True, "base_frame": "base_link", "cameras": [WELL], "nodes": [node], "links": [],
+        "has_tf": True, "base_frame": "base_link", "are_named": False, "cameras": [WELL],
+        "nodes": [node], "links": [],
     }  # fmt: skip
     return Observation(**{**values, **changes})
 
@@ -301,6 +303,25 @@ def test_what_is_wrong_with_a_graph_is_told(
     seen = Observation.from_dict(json.loads(json.dumps(observed(**changes).to_dict())))
     found = list(judge.check(seen))
     assert any(f.check == check and f.level == level and said in f.found for f in found), found
+
+
+@pytest.mark.parametrize(
+    ("heard", "are_named", "level"),
+    [
+        ("/c/image", False, "warning"),
+        ("/c/image/compressed", False, "warning"),  # the same camera
+        ("/idle/image", False, "error"),
+        ("/c/image", True, "error"),
+        ("/nobody", False, "error"),
+    ],
+)
+def test_a_camera_that_no_node_hears_is_no_error_beside_one_that_is_heard(
+    heard: str, are_named: bool, level: str
+) -> None:
+    idle = changed(WELL, topic="/idle/image", received=0)
+    link = LinkSeen(heard, [], [OFFER._replace(node="s")])
+    seen = observed(cameras=[WELL, idle], links=[link], are_named=are_named)
+    assert {f.level for f in judge.check(seen) if "/idle/image" in f.found} == {level}
 
 
 def test_every_finding_that_is_not_ok_says_what_it_means() -> None:

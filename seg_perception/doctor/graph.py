@@ -20,8 +20,11 @@ def check(seen: Observation) -> Iterator[Finding]:
             "there is nothing to segment, or it is not discovered from here",
             "start the camera in the same ROS_DOMAIN_ID, or name its topic with --topic",
         )
+    spare = _spare(seen)
     for camera in seen.cameras:
-        yield from cameras.check(camera)
+        for finding in cameras.check(camera):
+            is_harmless = finding.level == "error" and camera.topic in spare
+            yield finding._replace(level="warning") if is_harmless else finding
     if seen.cameras:
         yield from check_transforms(seen)
     if not seen.nodes:
@@ -36,6 +39,15 @@ def check(seen: Observation) -> Iterator[Finding]:
         yield from check_sim_time(node, seen)
     for link in seen.links:
         yield from check_link(link, {n.name.rpartition("/")[2] for n in seen.nodes})
+
+
+def _spare(seen: Observation) -> set[str]:
+    """Return the topics that nobody named, and that our nodes leave for others that they hear."""
+    own = {node.name.rpartition("/")[2] for node in seen.nodes}
+    wanted = [k.topic for k in seen.links if any(s.node in own for s in k.subscribers)]
+    found = {camera.topic for camera in seen.cameras}
+    heard = {t for t in found if any(w == t or w.startswith(f"{t}/") for w in wanted)}
+    return found - heard if heard and not seen.are_named else set()
 
 
 def check_node(node: NodeSeen, seconds: float) -> Iterator[Finding]:

@@ -85,6 +85,7 @@ class Observation:
     ticks: int  # messages on /clock
     has_tf: bool
     base_frame: str
+    are_named: bool  # the cameras, by the user; else they are all that were found
     cameras: list[CameraSeen]
     nodes: list[NodeSeen]
     links: list[LinkSeen]

@@ -71,6 +71,7 @@ class Observer:
             ticks=self._ticks,
             has_tf=self._tf is not None,
             base_frame=base,
+            are_named=bool(topics),
             cameras=cameras,
             nodes=[self._look_at(name) for name in own],
             links=links,
