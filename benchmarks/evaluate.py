@@ -1,8 +1,9 @@
 """How fast is an evaluation, compared with the bare network, and two workers with one?
 
-python benchmarks/evaluate.py [--model M] [--rounds N]    prints JSON: medians of ratios, spread
+python benchmarks/evaluate.py [--model M] [--rounds N] [--pictures P]    prints JSON: medians of
+ratios, spread
 
-A round evaluates the first pictures of the bundled clip, from the bag's jpegs to the confusion
+A round evaluates the first P pictures of the bundled clip, from the bag's jpegs to the confusion
 matrix, on one thread of the network plus the one that decodes; and gives the bare network as many
 pictures that lie ready. Workers: the same bag in eight spans, on clusters that are warm.
 """
@@ -52,18 +53,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     options = parser.parse_args()
-    with short_clip(PICTURES) as (bag, labels):
+    with short_clip(options.pictures) as (bag, labels):
         plan = Plan((ModelSetting(options.model),), (Pictures("bag", bag),), labels=labels)
-        found = {**alone(plan, options.rounds), **together(plan, options.rounds)}
-    print(json.dumps({"model": options.model, "pictures": PICTURES, **found}, indent=2))
+        found = {
+            **alone(plan, options.rounds, options.pictures),
+            **together(plan, options.rounds, options.pictures),
+        }
+    print(json.dumps({"model": options.model, "pictures": options.pictures, **found}, indent=2))
 
 
-def alone(plan: Plan, rounds: int) -> dict[str, Any]:
+def alone(plan: Plan, rounds: int, pictures: int) -> dict[str, Any]:
     """Return evaluated pictures a second over those of the bare network."""
     counting, bare = Counting(plan), OnnxRuntime(resolve(plan.models[0].model))
     size = bare.manifest.input.size
-    inputs = [cv2.resize(p, size[::-1])[None] for p in bundled_pictures(PICTURES)]
+    inputs = [cv2.resize(p, size[::-1])[None] for p in bundled_pictures(pictures)]
     counted = []
 
     def evaluate(_: int) -> None:
@@ -76,23 +81,23 @@ def alone(plan: Plan, rounds: int) -> dict[str, Any]:
             bare.run(x)
 
     times = measure({"bare": run, "evaluate": evaluate}, rounds, warm_ups=1)
-    assert set(counted) == {PICTURES}
+    assert set(counted) == {pictures}
     return {
         "evaluate_over_bare": ratio(times["bare"] / times["evaluate"]),
         "pictures_a_second": {
-            k: round(PICTURES / float(np.median(t)), 1) for k, t in times.items()
+            k: round(pictures / float(np.median(t)), 1) for k, t in times.items()
         },
     }
 
 
-def together(plan: Plan, rounds: int) -> dict[str, Any]:
+def together(plan: Plan, rounds: int, pictures: int) -> dict[str, Any]:
     """Return how many times faster two workers are than one."""
     counting, source = Counting(plan), plan.pictures[0].open()
 
     def count(client: Any) -> None:
         progress = Progress(source.spans(SPANS), counting.tallies())
         count_spans(client, plan, [progress], on_span=lambda _: None, is_over=lambda: False)
-        assert progress.tallies[0].frames_scored == PICTURES
+        assert progress.tallies[0].frames_scored == pictures
 
     with connected(Fleet(1)) as one, connected(Fleet(2)) as two:
         times = measure(
