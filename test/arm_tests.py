@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-PACKAGE = TESTS.parent / "seg_perception"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "seg_perception"
 LEFT_OUT: Counter[str] = Counter()
 
 
@@ -63,11 +63,15 @@ def missing(file: Path) -> set[str]:
 
 
 def source(name: str) -> Path | None:
-    """Return the file of a module of the package or of this folder."""
-    parts = name.split(".")
-    stem = PACKAGE.joinpath(*parts[1:]) if parts[0] == "seg_perception" else TESTS / name
-    places = [stem.with_suffix(".py"), stem / "__init__.py"]
-    return next((place for place in places if place.is_file()), None)
+    """Return the file of a module of the package, or of a helper in a folder of pytest's path."""
+    top, *parts = name.split(".")
+    if top == "seg_perception":
+        stem = PACKAGE.joinpath(*parts)
+        places = [stem.with_suffix(".py"), stem / "__init__.py"]
+    else:
+        spec = find_spec(top)
+        places = [Path(spec.origin)] if spec and spec.origin else []
+    return next((p for p in places if p.is_file() and ROOT in p.parents), None)
 
 
 @cache
