@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"seg-perception: {error.name} is not installed; this command needs "
-            f"pip install 'seg_perception[{extra}]'",
+            f"pip install '.[{extra}]' in the folder of its source",
             file=sys.stderr,
         )
         return 1

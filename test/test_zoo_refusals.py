@@ -139,7 +139,7 @@ def test_without_torch_a_model_file_names_what_helps(model: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(model)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.count("pip install 'seg_perception[train]'") == 2
+    assert said.count("pip install '.[train]' in the folder") == 2
     assert said.count(f"seg-perception export {model} -o") == 2
 
 

@@ -38,7 +38,7 @@ def check_graph(topics: Sequence[str], seconds: float) -> Iterator[Finding]:
             "graph",
             "rclpy is not installed for this Python",
             "nodes do not run here, and the graph was not looked at; evaluate, label and map work",
-            "source /opt/ros/<distro>/setup.bash, or pip install 'seg_perception[ros]'",
+            "source /opt/ros/<distro>/setup.bash, or pip install '.[ros]' in its source",
         )
         return
     command = [sys.executable, "-m", "seg_perception.nodes.doctor_graph", str(seconds), *topics]

@@ -44,7 +44,7 @@ def check_distribution(distribution: str, environment: Mapping[str, str]) -> Fin
             "distribution",
             "ROS_DISTRO is not set and there are no wheels",
             "nodes do not run in this shell; evaluate, label and map do",
-            "source /opt/ros/<distro>/setup.bash, or pip install 'seg_perception[ros]'",
+            "source /opt/ros/<distro>/setup.bash, or pip install '.[ros]' in its source",
         )
     if distribution in OLDER:
         return error(

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from seg_perception.errors import UsageError
 from seg_perception.evaluation.arguments import mount
-from seg_perception.evaluation.compare import Interval
 from seg_perception.evaluation.evaluate import evaluate
 from seg_perception.evaluation.fleet import Fleet
 from seg_perception.evaluation.networks import Live, Network
@@ -123,7 +122,7 @@ def _print(outcome: Outcome) -> None:
     Console().print(_table(outcome.reports))
     base, *others = outcome.reports
     for report, difference in zip(others, outcome.differences, strict=False):
-        print(f"{report.model} against {base.model}: mean IoU {_interval(difference.miou)}")
+        print(f"{report.model} against {base.model}: mean IoU {difference.miou.text() or '-'}")
     for verdict in outcome.verdicts:
         said = "holds" if verdict["holds"] else "FAILS"
         of = f" ({verdict['model']})" if len(outcome.reports) > 1 and "model" in verdict else ""
@@ -178,14 +177,6 @@ def _measured(report: Report) -> dict[str, str]:
             _share(report.occupancy[key]) for key in ("error", "missed", "phantom")
         )
     return rows
-
-
-def _interval(miou: Interval) -> str:
-    if miou.difference is None:
-        return "-"
-    if miou.low is None:
-        return f"{miou.difference:+.3f}"
-    return f"{miou.difference:+.3f} (95 %: {miou.low:+.3f} to {miou.high:+.3f})"
 
 
 def _share(value: float | None) -> str:

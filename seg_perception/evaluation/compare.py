@@ -98,6 +98,14 @@ class Interval(NamedTuple):
     low: float | None = None
     high: float | None = None
 
+    def text(self) -> str:
+        """Return +0.021 (+0.010 to +0.032), as much of it as there is."""
+        if self.difference is None:
+            return ""
+        if self.low is None:
+            return f"{self.difference:+.3f}"
+        return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
 
 @dataclass(frozen=True)
 class Difference:

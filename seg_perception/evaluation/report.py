@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seg_perception.errors import DataError
 from seg_perception.evaluation import charts
 from seg_perception.evaluation.charts import RATE_WINDOW, Dot, Panel
-from seg_perception.evaluation.compare import Difference, Interval
+from seg_perception.evaluation.compare import Difference
 from seg_perception.files import written_whole
 from seg_perception.labels import LabelSpace
 
@@ -306,7 +306,7 @@ def _scored(report: Report, pairs: Mapping[str, Difference], name: str | None) -
         return value, ""
     found = pairs[report.model]
     interval = found.miou if name is None else found.per_class_iou[name]
-    return value, _signed(interval)
+    return value, interval.text()
 
 
 def _comparison_charts(
@@ -338,12 +338,3 @@ def _percent(value: float | None) -> str:
 
 def _decimals(value: float | None, count: int) -> str:
     return NONE if value is None else f"{value:.{count}f}"
-
-
-def _signed(interval: Interval) -> str:
-    """Return +0.021 (+0.010 to +0.032), as much of it as there is."""
-    if interval.difference is None:
-        return ""
-    if interval.low is None:
-        return f"{interval.difference:+.3f}"
-    return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -85,7 +85,7 @@ def _torch_for(path: Path) -> Iterator[None]:
         if error.name != "torch":
             raise
         raise ProviderError(
-            f"{path} is run by torch, which is not installed: pip install 'seg_perception[train]',"
-            f" or, where torch is, make it a file that runs without: seg-perception export {path} "
-            "-o OUT.onnx"
+            f"{path} is run by torch, which is not installed: pip install '.[train]' "
+            "in the folder of this package's source or, where torch is, make it a file that runs "
+            f"without: seg-perception export {path} -o OUT.onnx"
         ) from error
