@@ -183,7 +183,7 @@ def soak_drive(
     """Send pictures through both nodes; return of each counts, memory by steps and failures.
 
     Each picture is sent when the one before is on the map, so neither node may drop one. One in a
-    hundred may be too old, or lack its odometry, where the machine stands still for a while.
+    thousand may be too old, or lack its odometry, where the machine stands still for a while.
     """
     drive = Drive(graph, model, moves=True)
     drive.start()
@@ -191,7 +191,7 @@ def soak_drive(
     counters = {name: partial(_counted, graph, name) for name in drive.nodes}
     before = {name: _steady(counter) for name, counter in counters.items()}
     memory: dict[str, list[float]] = {name: [] for name in drive.nodes}
-    missing, allowed, started = 0, 1 + count // 100, time.monotonic()
+    missing, allowed, started = 0, 1 + count // 1000, time.monotonic()
     for number in range(count):
         missing += not drive.is_mapped(drive.send(pictures[number % len(pictures)]), LATE)
         if missing > allowed:
