@@ -48,7 +48,8 @@ CHOICES = {
     "color": ("RGB", "BGR"),
     "dtype": ("float32", "uint8"),
     "resize": ("stretch", "keep_ratio_pad", "none"),
-    "kind": ("logits", "probabilities", "labels"),
+    "kind": ("logits", "probabilities", "labels", "masks"),
+    "interpolation": ("bilinear", "cubic"),
     "final": ("bilinear", "cubic"),
 }
 
@@ -97,12 +98,47 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What comes out of the network and how it grows to the picture's size."""
+    """What comes out of the network and how it grows to the picture's size.
+
+    Of kind masks a sigmoid follows the interpolation: one mask a class or, with `class_logits`, the
+    name of a second output (1,Q,K+1), one a query. There the softmax of a query's logits, without
+    the last entry, "no class", says how much of its mask is of each class.
+    """
 
     kind: str = "logits"
     layout: str = "NCHW"
     align_corners: bool = False
+    interpolation: str = "bilinear"
     name: str | None = None
+    class_logits: str | None = None
+
+    @property
+    def is_of_queries(self) -> bool:
+        """Whether the network gives masks of queries and, beside them, their classes."""
+        return self.class_logits is not None
+
+    def check(self) -> None:
+        """Raise ManifestError for values that do not go together."""
+        if self.kind == "labels" and self.interpolation != "bilinear":
+            raise ManifestError(
+                "output kind labels is not interpolated, each pixel takes the nearest: leave "
+                "interpolation out"
+            )
+        if not self.is_of_queries:
+            return
+        if self.kind != "masks":
+            raise ManifestError(
+                f"output class_logits is of kind masks, not {self.kind}: leave it out, or say "
+                "kind: masks"
+            )
+        if self.name is None or self.name == self.class_logits:
+            raise ManifestError(
+                "with output class_logits say also output name: the masks' output, another one"
+            )
+        if self.interpolation != "bilinear":
+            raise ManifestError(
+                "masks with class_logits are interpolated bilinearly: leave interpolation out"
+            )
 
 
 @dataclass(frozen=True)
@@ -261,6 +297,7 @@ class Manifest:
                 if value not in choices:
                     raise ManifestError(f"{key} {value!r} must be one of {', '.join(choices)}")
         self.input.check()
+        self.output.check()
         if self.official:
             self.official.check()
 

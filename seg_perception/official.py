@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.decoding import decode_confidence, decode_scores, resize_scores
+from seg_perception.decoding import decode_confidence, decode_scores, resize_scores, sigmoid
 from seg_perception.images import Fitted, resized
 from seg_perception.manifest import OfficialSpec, OutputSpec
 
@@ -31,14 +31,15 @@ def segment(
     """
     scores = scores_of_what_is_seen(picture, spec, output, run)
     size = (picture.shape[0], picture.shape[1])
-    is_share = output.kind == "probabilities"
+    # Of queries the sigmoid and the sum are done, before the scores are resized to the picture.
+    kind = "probabilities" if output.is_of_queries else output.kind
     if spec.final == "cubic":
-        return cubic_labels(scores, size, probabilities=is_share, with_confidence=with_confidence)
+        return cubic_labels(scores, size, kind=kind, with_confidence=with_confidence)
     corners = output.align_corners
     labels = decode_scores(scores, size, align_corners=corners)
     if not with_confidence:
         return labels, None
-    return labels, decode_confidence(scores, size, probabilities=is_share, align_corners=corners)
+    return labels, decode_confidence(scores, size, kind=kind, align_corners=corners)
 
 
 def scores_of_what_is_seen(
@@ -56,7 +57,7 @@ def scores_of_what_is_seen(
 
 
 def cubic_labels(
-    scores: Floats, size: tuple[int, int], *, probabilities: bool, with_confidence: bool
+    scores: Floats, size: tuple[int, int], *, kind: str, with_confidence: bool
 ) -> tuple[Bytes, Bytes | None]:
     """Resize scores (K,h,w) by OpenCV's INTER_CUBIC to `size`, and return labels and confidence.
 
@@ -68,14 +69,16 @@ def cubic_labels(
     for k, plane in enumerate(scores):
         score = np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC))
         better = score > best
-        if with_confidence and not probabilities:
+        if with_confidence and kind == "logits":
             gap = np.exp(-np.abs(score - best))  # of two scores, the smaller over the larger
             total = np.where(better, total * gap + 1, total + gap)
         labels[better] = k
         np.copyto(best, score, where=better)
     if not with_confidence:
         return labels, None
-    share = np.clip(best, 0, 1) if probabilities else np.reciprocal(np.maximum(total, 1))
+    share = np.reciprocal(np.maximum(total, 1)) if kind == "logits" else np.clip(best, 0, 1)
+    if kind == "masks":
+        share = sigmoid(best)
     share[np.isnan(share)] = 0
     return labels, (share * 255 + 0.5).astype(np.uint8)
 

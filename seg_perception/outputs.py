@@ -1,6 +1,6 @@
 """From what a network gives to labels of the picture's size, as its manifest says."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,9 +12,23 @@ from seg_perception.labels import UNKNOWN
 from seg_perception.manifest import Manifest
 from seg_perception.runtimes.agreement import label_axes
 
+Floats = NDArray[np.float32]
+
+
+class Masks(NamedTuple):
+    """What a network of queries gives: masks in the manifest's layout, class logits (1,Q,K+1)."""
+
+    planes: NDArray[Any]
+    class_logits: NDArray[Any]
+
+
+def arrays(y: Any) -> tuple[NDArray[Any], ...]:
+    """Return all arrays of what a network gave."""
+    return tuple(np.asarray(part) for part in (y if isinstance(y, Masks) else (y,)))
+
 
 def decode(
-    y: NDArray[Any],
+    y: NDArray[Any] | Masks,
     manifest: Manifest,
     inside: tuple[int, int],
     size: tuple[int, int],
@@ -27,23 +41,50 @@ def decode(
     A network that gives labels has no confidence to ask for.
     """
     spec, whole = manifest.output, manifest.input.size
+    corners = spec.align_corners
+    if isinstance(y, Masks):
+        planes = _cropped(planes_first(y.planes, spec.layout), inside, whole)
+        return decoding.decode_masks(
+            planes, shares(y), size, align_corners=corners, with_confidence=with_confidence
+        )
     if spec.kind == "labels":
         plane = _cropped(_label_plane(y, spec.layout), inside, whole)
         return decoding.decode_labels(plane, size), None
-    scores = np.ascontiguousarray(_cropped(class_scores(y, manifest), inside, whole))
-    labels = decoding.decode_scores(scores, size, align_corners=spec.align_corners)
+    scores = np.ascontiguousarray(_cropped(planes_first(y, spec.layout), inside, whole))
+    way = spec.interpolation
+    labels = decoding.decode_scores(scores, size, align_corners=corners, interpolation=way)
     if not with_confidence:
         return labels, None
-    probabilities = spec.kind == "probabilities"
     sure = decoding.decode_confidence(
-        scores, size, probabilities=probabilities, align_corners=spec.align_corners
+        scores, size, kind=spec.kind, align_corners=corners, interpolation=way
     )
     return labels, sure
 
 
-def class_scores(y: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:
-    """Return (K,h,w) of a network's logits or probabilities, a view where the layout allows."""
-    if manifest.output.layout == "NCHW":
+def class_scores(y: NDArray[Any] | Masks, manifest: Manifest) -> Floats:
+    """Return (K,h,w) of a network's scores, a view where the layout allows.
+
+    Masks of queries become scores of classes only after their resize: here, to the input's size.
+    """
+    spec = manifest.output
+    if not isinstance(y, Masks):
+        return planes_first(y, spec.layout)
+    planes = planes_first(y.planes, spec.layout)
+    full = decoding.resize_scores(planes, manifest.input.size, align_corners=spec.align_corners)
+    scores = shares(y).T @ decoding.sigmoid(full).reshape(len(full), -1)
+    return np.asarray(scores.reshape(-1, *manifest.input.size), np.float32)
+
+
+def shares(y: Masks) -> Floats:
+    """Return (Q,K): how much of each query's mask is of each class, by the softmax."""
+    logits = np.asarray(y.class_logits[0], np.float32)
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return np.ascontiguousarray((e / e.sum(1, keepdims=True))[:, :-1])
+
+
+def planes_first(y: NDArray[Any], layout: str) -> Floats:
+    """Return (C,h,w) of an output of one picture, a view where the layout allows."""
+    if layout == "NCHW":
         return np.asarray(y[0], np.float32)
     height, width, count = y[0].shape
     flat = np.asarray(cv2.transpose(y[0].reshape(-1, count)), np.float32)

@@ -75,6 +75,32 @@ def write_network(
     return path
 
 
+def query_network(path: Path, *, entries: int = 5, layout: str = "NCHW") -> Path:
+    """Write that network with its scores as masks of queries, `logits` or, NHWC, `last`.
+
+    Its second output `queries` (1,3,entries), the class logits, is a table, query by query times
+    the mean score: it follows the picture.
+    """
+    tensors = {"table": query_table(entries), "shape": np.array([1, 3, 1], np.int64)}
+    nodes = (
+        *(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
+            for name, array in tensors.items()
+        ),
+        helper.make_node("GlobalAveragePool", ["logits"], ["mean"]),
+        helper.make_node("Reshape", ["mean", "shape"], ["column"]),
+        helper.make_node("Mul", ["column", "table"], ["queries"]),
+    )
+    output = helper.make_tensor_value_info("queries", TensorProto.FLOAT, None)
+    return write_network(path, out_layout=layout, extra_nodes=nodes, extra_outputs=(output,))
+
+
+def query_table(entries: int) -> np.ndarray:
+    """Return (1,3,entries): each query mostly of a class of its own."""
+    noise = np.random.default_rng(2).normal(0, 0.5, (1, 3, entries))
+    return (4 * np.eye(3, entries) + noise).astype(np.float32)
+
+
 def write_card(path: Path, **changes: Any) -> Path:
     """Write the card of that network, with changes."""
     content = {

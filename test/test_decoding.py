@@ -4,21 +4,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from label_fuzz import Case, check, fuzz
+from label_fuzz import Case, check, decoded, draw_masks, fuzz, grown
 
 from seg_perception import decoding
 
-
-def upsampled(scores: np.ndarray, size: tuple[int, int], align_corners: bool) -> np.ndarray:
-    full = F.interpolate(
-        torch.from_numpy(scores)[None], size, mode="bilinear", align_corners=align_corners
-    )
-    return full[0].numpy()
+WAYS = ("bilinear", "cubic")
 
 
-def test_labels_equal_upsampling_and_argmax_in_a_fuzz() -> None:
-    counts = fuzz(20.0)
-    assert counts.pixels >= 20_000_000
+@pytest.mark.parametrize(("decoder", "megapixels"), [("bilinear", 20), ("cubic", 8), ("masks", 8)])
+def test_labels_equal_upsampling_and_argmax_in_a_fuzz(decoder: str, megapixels: int) -> None:
+    counts = fuzz(megapixels, decoder=decoder)
+    assert counts.pixels >= megapixels * 1_000_000
     assert counts.wrong == 0
     assert counts.ties < counts.pixels / 100
 
@@ -36,40 +32,88 @@ def test_the_fuzz_notices_one_wrong_pixel(monkeypatch: pytest.MonkeyPatch) -> No
     assert check(Case(scores, (40, 48), False)).wrong == 1
 
 
+def test_the_fuzz_tells_the_ways_to_interpolate_apart() -> None:
+    scores = np.random.default_rng(0).normal(0, 3, (5, 9, 11)).astype(np.float32)
+    cubic, bilinear = (Case(scores, (70, 90), False, way) for way in ("cubic", "bilinear"))
+    assert (decoded(cubic) != decoded(bilinear)).mean() > 0.02
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (8, 8), (7, 9), (480, 640)])
 @pytest.mark.parametrize("coarse", [(1, 1), (1, 9), (9, 1), (8, 8), (60, 80)])
 @pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 def test_labels_are_exact_at_the_edges_of_what_sizes_can_be(
-    coarse: tuple[int, int], size: tuple[int, int], align_corners: bool
+    coarse: tuple[int, int], size: tuple[int, int], align_corners: bool, way: str
 ) -> None:
     scores = np.random.default_rng(1).normal(0, 3, (5, *coarse)).astype(np.float32)
-    assert check(Case(scores, size, align_corners)).wrong == 0
+    assert check(Case(scores, size, align_corners, way)).wrong == 0
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("spread", [0.3, 4.0, 40.0])
 @pytest.mark.parametrize("classes", [1, 2, 19, 150])
+@pytest.mark.parametrize("way", WAYS)
 def test_confidence_is_the_softmax_of_the_winner(
-    classes: int, spread: float, align_corners: bool
+    classes: int, spread: float, align_corners: bool, way: str
 ) -> None:
     random = np.random.default_rng(classes)
     scores = random.normal(0, spread, (classes, 9, 11)).astype(np.float32)
-    confidence = decoding.decode_confidence(scores, (70, 90), align_corners=align_corners)
-    exact = torch.from_numpy(upsampled(scores, (70, 90), align_corners)).softmax(0).max(0).values
+    confidence = decoding.decode_confidence(
+        scores, (70, 90), align_corners=align_corners, interpolation=way
+    )
+    exact = grown(Case(scores, (70, 90), align_corners, way)).softmax(0).amax(0)
     assert np.abs(confidence.astype(float) - 255 * exact.numpy()).max() <= 0.8
 
 
-def test_confidence_of_probabilities_is_the_winning_value() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_confidence_of_probabilities_is_the_winning_value(way: str) -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(5), (6, 7)).astype(np.float32)
     scores = np.ascontiguousarray(scores.transpose(2, 0, 1))
-    confidence = decoding.decode_confidence(scores, (24, 28), probabilities=True)
-    exact = upsampled(scores, (24, 28), False).max(0) * 255
-    assert np.abs(confidence - exact).max() <= 0.51
+    confidence = decoding.decode_confidence(
+        scores, (24, 28), kind="probabilities", interpolation=way
+    )
+    exact = grown(Case(scores, (24, 28), False, way)).amax(0).clamp(0, 1) * 255
+    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_confidence_of_a_mask_a_class_is_the_winners_sigmoid(way: str) -> None:
+    scores = np.random.default_rng(0).normal(0, 3, (7, 6, 7)).astype(np.float32)
+    confidence = decoding.decode_confidence(scores, (48, 56), kind="masks", interpolation=way)
+    exact = grown(Case(scores, (48, 56), False, way)).amax(0).sigmoid() * 255
+    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_confidence_of_queries_is_the_winners_score(seed: int) -> None:
+    case = draw_masks(np.random.default_rng(seed))
+    assert case.shares is not None
+    labels, confidence = decoding.decode_masks(
+        case.scores, case.shares, case.size, align_corners=case.align_corners
+    )
+    assert (labels == decoded(case)).all()
+    assert confidence is not None
+    exact = grown(case).amax(0).clamp(0, 1) * 255
+    assert np.abs(confidence - exact.numpy()).max() <= 0.51
 
 
 def test_of_equal_scores_the_smaller_class_wins() -> None:
-    labels = decoding.decode_scores(np.zeros((4, 3, 3), np.float32), (12, 12))
-    assert (labels == 0).all()
+    zeros = np.zeros((4, 3, 3), np.float32)
+    for way in WAYS:
+        assert not decoding.decode_scores(zeros, (12, 12), interpolation=way).any()
+    assert not decoding.decode_masks(zeros, np.full((4, 4), 0.2, np.float32), (12, 12))[0].any()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "masks"])
+def test_what_is_no_number_is_class_0_and_sure_of_nothing(way: str, kind: str) -> None:
+    scores = np.full((3, 4, 5), np.nan, np.float32)
+    assert not decoding.decode_scores(scores, (16, 20), interpolation=way).any()
+    assert not decoding.decode_confidence(scores, (16, 20), kind=kind, interpolation=way).any()
+    if kind == "masks" and way == "bilinear":
+        for result in decoding.decode_masks(scores, np.full((3, 2), 0.2, np.float32), (16, 20)):
+            assert result is not None
+            assert not result.any()
 
 
 def test_coarse_labels_grow_to_the_nearest() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from foreign import write_card, write_network
+from foreign import query_network, write_card, write_network
 from graph import Graph
 from sensor_msgs.msg import Image
 
@@ -27,6 +27,18 @@ NODES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
         {"kind": "probabilities", "layout": "NHWC"},
         "model",
     ),
+    "cubic": (
+        {},
+        {"size": [32, 48], **NORMALISED},
+        {"kind": "logits", "interpolation": "cubic"},
+        "model",
+    ),
+    "queries": (
+        {"entries": 4},
+        {"size": [32, 48], "scale": 1 / 255},
+        {"kind": "masks", "name": "logits", "class_logits": "queries"},
+        "groups",
+    ),
 }
 
 
@@ -38,7 +50,8 @@ def test_imported_networks_answer_pictures_exactly(tmp_path: Path) -> None:
         masks = {name: ros.collect(Image, f"/{name}/label_mask") for name in NODES}
         camera = ros.camera()
         for name, (network, source, output, space) in NODES.items():
-            foreign = write_network(tmp_path / f"{name}.foreign.onnx", **network)
+            write = query_network if name == "queries" else write_network
+            foreign = write(tmp_path / f"{name}.foreign.onnx", **network)
             card = write_card(tmp_path / f"{name}.yaml", input=source, output=output)
             model = tmp_path / f"{name}.onnx"
             assert main(["import", str(foreign), "--manifest", str(card), "-o", str(model)]) == 0

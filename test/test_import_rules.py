@@ -22,7 +22,7 @@ ALLOWED = {
     "onnx": ("checkpoints/",),
     "onnxruntime": ("runtimes/onnx.py", "checkpoints/int8.py"),
     "rosbags": ("evaluation/bags.py",),
-    "numba": ("cells.py",),
+    "numba": ("decoding/cells.py",),
     "av": ("evaluation/video.py",),
     "matplotlib": ("evaluation/charts.py",),
     "jinja2": ("evaluation/report.py",),

@@ -268,10 +268,8 @@ def test_the_map_of_all_classes_never_has_the_pictures_size() -> None:
 
 def test_scores_that_are_no_numbers_are_sure_of_nothing() -> None:
     scores = np.full((3, 4, 4), np.nan, np.float32)
-    for share in (False, True):
-        labels, sure = official.cubic_labels(
-            scores, (8, 8), probabilities=share, with_confidence=True
-        )
+    for kind in ("logits", "probabilities", "masks"):
+        labels, sure = official.cubic_labels(scores, (8, 8), kind=kind, with_confidence=True)
         assert sure is not None
         assert not labels.any()
         assert not sure.any()

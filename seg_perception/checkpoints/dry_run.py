@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import ManifestError
 from seg_perception.manifest import Manifest
+from seg_perception.outputs import arrays
 from seg_perception.runtimes import Runtime
 from seg_perception.segmenter import Segmenter
 
+NOT_FINITE = "check scale, mean and std, or export the network again"
 SUM_ERROR = 0.02  # how far probabilities may be from a sum of 1: quantised networks round
 
 
@@ -23,25 +25,27 @@ class Range(NamedTuple):
     high_sum: float
 
 
-def dry_run(runtime: Runtime) -> tuple[int, ...]:
-    """Return the shape of the output; ManifestError says how it disagrees with the manifest."""
+def dry_run(runtime: Runtime) -> None:
+    """Run the network; ManifestError says how what it gives disagrees with the manifest."""
     manifest, segmenter = runtime.manifest, Segmenter(runtime)
-    shapes: set[tuple[int, ...]] = set()
+    shapes: set[tuple[tuple[int, ...], ...]] = set()
     ranges: list[Range] = []
     ids: set[int] = set()
     for picture in synthetic_pictures(manifest.input.size):
         y = runtime.run(segmenter.to_input(picture))
-        shapes.add(y.shape)
+        parts = arrays(y)
+        shapes.add(tuple(part.shape for part in parts))
         if manifest.output.kind == "labels":
             ids.update(np.unique(y).tolist())
         else:
-            ranges.append(_range(y, channel=1 if manifest.output.layout == "NCHW" else 3))
+            ranges.append(_range(parts[0], channel=1 if manifest.output.layout == "NCHW" else 3))
+        if not all(np.isfinite(part).all() for part in parts[1:]):
+            raise ManifestError(f"class_logits are NaN or infinite: {NOT_FINITE}")
     complaint = label_complaint(manifest, ids) if ids else score_complaint(manifest, ranges)
     if len(shapes) > 1:
         complaint = f"the output's shape follows the picture's content, {shapes}: choose another"
     if complaint:
         raise ManifestError(f"the network disagrees with its card on test pictures: {complaint}")
-    return shapes.pop()
 
 
 def synthetic_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
@@ -70,15 +74,15 @@ def score_complaint(manifest: Manifest, ranges: list[Range]) -> str:
     lows, highs, low_sums, high_sums = zip(*ranges, strict=True)
     seen = Range(float(np.min(lows)), float(np.max(highs)), min(low_sums), max(high_sums))
     if not np.isfinite(seen[:2]).all():
-        return (
-            "some scores are NaN or infinite: check scale, mean and std, or export the network "
-            "again"
-        )
+        return f"some scores are NaN or infinite: {NOT_FINITE}"
     in_range = seen.low >= -SUM_ERROR and seen.high <= 1 + SUM_ERROR
     sum_is_one = seen.low_sum >= 1 - SUM_ERROR and seen.high_sum <= 1 + SUM_ERROR
     if manifest.output.kind == "logits":
         looks = in_range and sum_is_one and len(manifest.classes) > 1
         return "its scores lie in 0..1 and sum to 1: say kind: probabilities" if looks else ""
+    if manifest.output.kind == "masks":
+        advice = "the sigmoid is inside the network: choose the output before it"
+        return f"kind is masks but all scores lie in 0..1, so {advice}" if in_range else ""
     if not in_range:
         return (
             f"kind is probabilities but scores reach {seen.low:.3g} to {seen.high:.3g}: say "
@@ -88,7 +92,7 @@ def score_complaint(manifest: Manifest, ranges: list[Range]) -> str:
         return (
             f"kind is probabilities but over the classes they sum to {seen.low_sum:.3g} to "
             f"{seen.high_sum:.3g}: choose the output before the sigmoid and say kind: logits, or "
-            "correct the output's layout"
+            "correct the output's layout; a sigmoid after the resize is kind: masks"
         )
     return ""
 

@@ -35,7 +35,9 @@ def import_onnx(network: Path, card: Path, out: Path) -> Manifest:
     with written_whole(out) as beside:
         try:
             manifest = _write(model, manifest, beside, network, card)
-            graphs.set_output_shape(model.graph, dry_run(OnnxRuntime(beside)))
+            runtime = OnnxRuntime(beside)
+            dry_run(runtime)
+            graphs.set_output_shapes(model.graph, runtime.output_shapes)
             save(model, str(beside))
             OnnxRuntime(beside)
         except (ManifestError, ModelError) as error:
@@ -52,11 +54,11 @@ def _simplify(model: ModelProto, manifest: Manifest, network: Path, card: Path) 
         open_session(network)
     except ModelError as error:
         complaints.append(str(error))
-    if complaints or chosen.input is None or chosen.output is None:
+    if complaints or chosen.input is None or chosen.outputs is None:
         listed = "".join(f"\n  - {text}" for text in complaints)
         raise ManifestError(f"{card} and {network} do not go together:{listed}")
     graphs.fix_weights(model)
-    graphs.keep_output(model.graph, chosen.output.name)
+    graphs.keep_outputs(model.graph, [port.name for port in chosen.outputs])
     graphs.pin_input(model.graph, chosen.input.name, manifest.input.shape)
 
 

@@ -1,6 +1,6 @@
-"""Changes of ONNX graphs that keep their meaning: fixed sizes, one output, constants as weights."""
+"""Changes of ONNX graphs that keep their meaning: fixed sizes, fewer outputs, constant weights."""
 
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 from seg_perception.errors import ModelError
-from seg_perception.runtimes.agreement import Port
+from seg_perception.runtimes.agreement import Port, Shape
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 OPSET = 17  # of every graph that is made here
@@ -53,17 +53,17 @@ def pin_input(graph: GraphProto, name: str, shape: tuple[int, ...]) -> None:
         output.type.tensor_type.ClearField("shape")
 
 
-def keep_output(graph: GraphProto, name: str) -> None:
+def keep_outputs(graph: GraphProto, names: list[str]) -> None:
     """Drop every other output and the nodes that only they need: a runtime would compute them."""
     producers = {output: node for node in graph.node for output in node.output}
     needed: set[str] = set()
-    waiting = [name]
+    waiting = list(names)
     while waiting:
         value = waiting.pop()
         if value not in needed and value in producers:
             waiting += _reads(producers[value])
         needed.add(value)
-    _keep(graph.output, lambda value: value.name == name)
+    _keep(graph.output, lambda value: value.name in names)
     _keep(graph.node, lambda node: not needed.isdisjoint(node.output))
     _keep(graph.initializer, lambda tensor: tensor.name in needed)
 
@@ -84,11 +84,11 @@ def fix_weights(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, 4)  # before it, initializers had to be inputs
 
 
-def set_output_shape(graph: GraphProto, shape: tuple[int, ...]) -> None:
-    """Write down the shape of the only output."""
-    (value,) = graph.output
-    kind = value.type.tensor_type.elem_type
-    value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
+def set_output_shapes(graph: GraphProto, shapes: Mapping[str, Shape | None]) -> None:
+    """Write down the shape of each output, by its name."""
+    for value in graph.output:
+        kind = value.type.tensor_type.elem_type
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
 
 
 def set_metadata(model: ModelProto, key: str, text: str) -> None:

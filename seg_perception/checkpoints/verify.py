@@ -9,6 +9,7 @@ import numpy as np
 from seg_perception import runtimes
 from seg_perception.checkpoints.dry_run import synthetic_pictures
 from seg_perception.errors import ModelError
+from seg_perception.outputs import arrays
 from seg_perception.runtimes import Runtime
 from seg_perception.segmenter import Segmenter
 
@@ -35,8 +36,8 @@ def verify(model: Path, *, against: Path | None = None) -> Verdict:
         "sha256 of the weights " + ("matches" if manifest.sha256 else "is not stated"),
     ]
     pictures = synthetic_pictures(manifest.input.size)
-    scores = (np.asarray(runtime.run(segmenter.to_input(picture))) for picture in pictures)
-    if not all(np.isfinite(y).all() for y in scores):
+    results = (arrays(runtime.run(segmenter.to_input(picture))) for picture in pictures)
+    if not all(np.isfinite(part).all() for parts in results for part in parts):
         lines.append("gives NaN or infinite scores on test pictures: import its checkpoint again")
         return Verdict(tuple(lines), is_good=False)
     is_good, official = True, runtime

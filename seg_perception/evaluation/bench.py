@@ -149,8 +149,8 @@ def _contenders(model: Path, files: Mapping[str, Path], folder: Path) -> dict[st
         contenders["confidence"] = lambda r: segmenter(pictures[r % PICTURES], "bgr8")
     if files:
         plain = OnnxRuntime(files["plain"])
-        grow = _resize_and_argmax(folder, plain.run(_naive_input(pictures[0], plain)), SIZE)
         floats = [_naive_input(p, plain) for p in pictures]
+        grow = _resize_and_argmax(folder, plain.scores(floats[0])[None], SIZE)
         contenders["plain"] = lambda r: plain.run(floats[r % PICTURES])
         contenders["naive"] = lambda r: grow(plain.run(_naive_input(pictures[r % PICTURES], plain)))
     return contenders
@@ -205,9 +205,7 @@ def _label_stages(model: Path, folder: Path, rounds: int) -> dict[str, Any]:
         return {}
     size = spec.size
     pictures = [convert(p, "bgr8", spec.color) for p in resized_pictures(size)]
-    own = [runtime.run(segmenter.to_input(p))[0] for p in pictures]
-    if output.layout == "NHWC":
-        own = [np.ascontiguousarray(planes.transpose(2, 0, 1)) for planes in own]
+    own = [np.ascontiguousarray(runtime.scores(segmenter.to_input(p))) for p in pictures]
     found: dict[str, Ratio] = {}
     share: dict[str, float] = {}
     for classes in track((len(own[0]), *MIXES), description="label stage"):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seg_perception.cells import compiled
+from seg_perception.decoding.cells import compiled
 from seg_perception.errors import GeometryError
 from seg_perception.occupancy import calibration, lens
 

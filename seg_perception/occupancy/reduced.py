@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.cells import compiled
+from seg_perception.decoding.cells import compiled
 from seg_perception.labels import UNKNOWN
 from seg_perception.occupancy.camera import Ground, Pose
 from seg_perception.occupancy.sweep import NONE, Seen

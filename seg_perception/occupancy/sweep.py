@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.cells import compiled
+from seg_perception.decoding.cells import compiled
 from seg_perception.labels import GROUPS, UNKNOWN
 from seg_perception.occupancy.camera import Camera, Pose
 

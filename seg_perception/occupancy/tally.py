@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.cells import ONE, compiled
+from seg_perception.decoding.cells import ONE, compiled
 from seg_perception.labels import GROUPS
 
 COUNT = len(GROUPS)

@@ -23,10 +23,13 @@ class Port(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """The ports that a manifest chooses, None where it is unclear, and every difference."""
+    """The ports that a manifest chooses, None where it is unclear, and every difference.
+
+    `outputs` are the scores or labels and, where the manifest names it, the classes of queries.
+    """
 
     input: Port | None
-    output: Port | None
+    outputs: list[Port] | None
     complaints: list[str]
 
 
@@ -43,15 +46,29 @@ def compare(manifest: Manifest, inputs: Sequence[Port], outputs: Sequence[Port])
                 "give them initializers or export it without them"
             )
         complaints += _input_complaints(manifest, source)
-    if result is not None and manifest.output.kind == "labels":
+    if result is None:
+        return Agreement(source, None, complaints)
+    if manifest.output.is_of_queries:
+        classes = _choose(
+            outputs, manifest.output.class_logits, "output", complaints, key="class_logits"
+        )
+        if classes is None:
+            return Agreement(source, None, complaints)
+        complaints += _query_complaints(manifest, result, classes)
+        return Agreement(source, [result, classes], complaints)
+    if manifest.output.kind == "labels":
         complaints += _label_complaints(result)
-    elif result is not None:
+    else:
         complaints += _score_complaints(manifest, result)
-    return Agreement(source, result, complaints)
+    return Agreement(source, [result], complaints)
 
 
 def _choose(
-    ports: Sequence[Port], name: str | None, what: str, complaints: list[str]
+    ports: Sequence[Port],
+    name: str | None,
+    what: str,
+    complaints: list[str],
+    key: str = "name",
 ) -> Port | None:
     listed = ", ".join(map(str, ports))
     if name is None and len(ports) == 1:
@@ -62,7 +79,7 @@ def _choose(
     if name is None:
         complaints.append(f"the network has several {what}s, {listed}: say {what}.name")
     else:
-        complaints.append(f"{what}.name is {name!r} but the network's {what}s are {listed}")
+        complaints.append(f"{what}.{key} is {name!r} but the network's {what}s are {listed}")
     return None
 
 
@@ -127,6 +144,36 @@ def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
         f"classes has {count} names, the network gives {channels[spec.layout]} channels "
         f"({port}, layout {spec.layout}): {advice}"
     ]
+
+
+def _query_complaints(manifest: Manifest, masks: Port, classes: Port) -> list[str]:
+    """Compare masks (1,Q,h,w) and class logits (1,Q,K+1) with each other and the classes."""
+    complaints = []
+    for port, rank in ((masks, 4), (classes, 3)):
+        if port.dtype != "float32":
+            complaints.append(f"masks and class_logits need float32, the network gives {port}")
+        elif port.shape is not None and not _agrees(port.shape, (1, *(None,) * (rank - 1))):
+            complaints.append(
+                f"masks have four dimensions and class_logits three, of one picture; the network "
+                f"gives {port}: choose another output or export it so"
+            )
+    if complaints or masks.shape is None or classes.shape is None:
+        return complaints
+    count, axis = len(manifest.classes), 1 if manifest.output.layout == "NCHW" else 3
+    if not _agrees(classes.shape[2:], (count + 1,)):
+        complaints.append(
+            f"classes has {count} names, class_logits {classes} are of "
+            f'{_text(classes.shape[2:])} and need one more than names, the last for "no class": '
+            "name every class, or export the logits with that entry"
+        )
+    queries = classes.shape[1]
+    if isinstance(queries, int) and not _agrees(masks.shape[axis : axis + 1], (queries,)):
+        complaints.append(
+            f"class_logits {classes} tell of {queries} queries, the masks {masks}, layout "
+            f"{manifest.output.layout}, of {masks.shape[axis]}: correct the output's layout, or "
+            "choose another output"
+        )
+    return complaints
 
 
 def _label_complaints(port: Port) -> list[str]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from seg_perception import outputs
 from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
+from seg_perception.outputs import Masks
 from seg_perception.runtimes import agreement
-from seg_perception.runtimes.agreement import Port
+from seg_perception.runtimes.agreement import Port, Shape
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 PROVIDERS = {
@@ -79,23 +80,31 @@ class OnnxRuntime:
             file.check_sha256(self.manifest.sha256)
         self._path = path
         self._inputs = ports(self._session.get_inputs())
-        self._input, self._output = self._agree(ports(self._session.get_outputs()))
+        self._input, self._outputs = self._agree(ports(self._session.get_outputs()))
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+    @property
+    def output_shapes(self) -> dict[str, Shape | None]:
+        """Shape of each output by its name; after a run they are known."""
+        return {port.name: port.shape for port in self._outputs}
+
+    def run(self, x: NDArray[Any]) -> NDArray[Any] | Masks:
         """Return the manifest's output for an input of `manifest.input.shape` and dtype."""
+        names = [port.name for port in self._outputs]
         try:
-            y: NDArray[Any] = self._session.run([self._output.name], {self._input.name: x})[0]
+            ys: list[NDArray[Any]] = self._session.run(names, {self._input.name: x})
         except Exception as error:  # ONNX Runtime's own types
             raise ModelError(
                 f"the network of {self._path} fails on a picture: {first_line(error)}"
             ) from error
-        if y.shape != self._output.shape:  # seen for the first time, or dynamic
-            _, self._output = self._agree([self._output._replace(shape=y.shape)])
-        return y
+        if any(y.shape != port.shape for y, port in zip(ys, self._outputs, strict=True)):
+            # Seen for the first time, or dynamic.
+            given = [p._replace(shape=y.shape) for y, p in zip(ys, self._outputs, strict=True)]
+            _, self._outputs = self._agree(given)
+        return Masks(*ys) if self.manifest.output.is_of_queries else ys[0]
 
     def decode(
         self,
-        y: NDArray[Any],
+        y: NDArray[Any] | Masks,
         inside: tuple[int, int],
         size: tuple[int, int],
         *,
@@ -114,15 +123,15 @@ class OnnxRuntime:
             )
         return outputs.class_scores(self.run(x), self.manifest)
 
-    def _agree(self, given: list[Port]) -> tuple[Port, Port]:
-        """Return the chosen input and output, or raise ManifestError with every difference."""
+    def _agree(self, given: list[Port]) -> tuple[Port, list[Port]]:
+        """Return the chosen input and outputs, or raise ManifestError with every difference."""
         chosen = agreement.compare(self.manifest, self._inputs, given)
-        if chosen.complaints or chosen.input is None or chosen.output is None:
+        if chosen.complaints or chosen.input is None or chosen.outputs is None:
             raise ManifestError(
                 f"{self._path}: {'; '.join(chosen.complaints)}. Correct the card and import the "
                 "model again"
             )
-        return chosen.input, chosen.output
+        return chosen.input, chosen.outputs
 
 
 def available() -> list[str]:

@@ -175,7 +175,8 @@ def decode_on_device(
     spec = manifest.output
     rows, columns = outputs.inside_of(tuple(y.shape[2:]), inside, manifest.input.size)
     y = y[:, :, :rows, :columns]
-    scores = F.interpolate(y, size, mode="bilinear", align_corners=spec.align_corners)[0]
+    mode = "bicubic" if spec.interpolation == "cubic" else "bilinear"
+    scores = F.interpolate(y, size, mode=mode, align_corners=spec.align_corners)[0]
     best, labels = scores.max(0)
     if not with_confidence:
         return labels.to(torch.uint8), None

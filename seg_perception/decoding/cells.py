@@ -67,67 +67,71 @@ class Patch(NamedTuple):
 @compiled
 def write_labels(scores: Any, grid: Any, labels: Any) -> None:
     """Write the class of the largest interpolated score to `labels` uint8 (H,W)."""
-    bounds, patch = _bounds(scores), _patch(scores, grid)
+    bounds, patch = _workspace(scores, grid)
     for i in range(len(grid.low_y)):
         lines = labels[grid.first_y[i] : grid.first_y[i + 1]]
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
-        _find_winners(bounds)
-        _fill_row(bounds.last, grid, lines)
+        find_winners(bounds)
+        fill_row(bounds.last, grid, lines)
         for j in range(len(grid.low_x)):
             if bounds.candidates[grid.low_x[j]] > 1:
                 x = grid.low_x[j]
-                count = _list(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
+                first, last = bounds.first[x], bounds.last[x]
+                count = list_classes(bounds, x, first, last, bounds.floor[x], patch)
                 _win(scores, grid, i, j, patch, count)
-                _copy_cell(patch.result, grid, j, lines)
+                copy_cell(patch.result, grid, j, lines)
 
 
 @compiled
 def write_confidence(scores: Any, grid: Any, confidence: Any) -> None:
     """Write 255 x the largest softmax of the interpolated logits to `confidence` uint8 (H,W)."""
-    bounds, patch = _bounds(scores), _patch(scores, grid)
+    bounds, patch = _workspace(scores, grid)
     neglected = np.empty(scores.shape[2], np.float32)
     for i in range(len(grid.low_y)):
         lines = confidence[grid.first_y[i] : grid.first_y[i + 1]]
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
-        _neglect(bounds, neglected)
+        neglect(bounds, neglected)
         for j in range(len(grid.low_x)):
             x = grid.low_x[j]
             if bounds.candidates[x] == 1:
                 lines[:, grid.first_x[j] : grid.first_x[j + 1]] = 255
                 continue
             last = scores.shape[0] - 1
-            count = _list(bounds, x, 0, last, bounds.floor[x], patch)
+            count = list_classes(bounds, x, 0, last, bounds.floor[x], patch)
             _win(scores, grid, i, j, patch, count)
-            count = _list(bounds, x, 0, last, LOWEST, patch)
+            count = list_classes(bounds, x, 0, last, LOWEST, patch)
             _sum(scores, grid, i, j, patch, count, HALF * neglected[x])
             total, result = patch.total, patch.result
             for p in range(len(total)):
                 result[p] = np.int32(WHITE / total[p] + HALF)
-            _copy_cell(result, grid, j, lines)
+            copy_cell(result, grid, j, lines)
 
 
 @compiled
-def write_winning_score(scores: Any, grid: Any, confidence: Any) -> None:
-    """Write 255 x the largest interpolated score, kept in 0..1, to `confidence` uint8 (H,W)."""
-    bounds, patch = _bounds(scores), _patch(scores, grid)
-    best, result = patch.best, patch.result
+def write_winning_score(scores: Any, grid: Any, squashed: bool, confidence: Any) -> None:
+    """Write 255 x the largest interpolated score, or its sigmoid, to `confidence` uint8 (H,W)."""
+    bounds, patch = _workspace(scores, grid)
     for i in range(len(grid.low_y)):
         lines = confidence[grid.first_y[i] : grid.first_y[i + 1]]
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
-        _find_winners(bounds)
+        find_winners(bounds)
         for j in range(len(grid.low_x)):
             x = grid.low_x[j]
-            count = _list(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
+            count = list_classes(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
             _win(scores, grid, i, j, patch, count)
-            for p in range(len(best)):
-                share = min(max(best[p], np.float32(0)), ONE)
-                result[p] = np.int32(share * WHITE + HALF)
-            _copy_cell(result, grid, j, lines)
+            to_bytes(patch.best, squashed, patch.result)
+            copy_cell(patch.result, grid, j, lines)
 
 
 @compiled
-def _bounds(scores: Any) -> Bounds:
+def _workspace(scores: Any, grid: Any) -> tuple[Bounds, Patch]:
     classes, _, width = scores.shape
+    return new_bounds(classes, width), new_patch(classes, grid.right.shape[1])
+
+
+@compiled
+def new_bounds(classes: int, width: int) -> Bounds:
+    """Return room for what is to be known of a row of `width` cells."""
     return Bounds(
         np.empty((classes, width), np.float32),
         np.empty(width, np.float32),
@@ -138,10 +142,10 @@ def _bounds(scores: Any) -> Bounds:
 
 
 @compiled
-def _patch(scores: Any, grid: Any) -> Patch:
-    size = grid.right.shape[1]
+def new_patch(classes: int, size: int) -> Patch:
+    """Return room for what is to be computed of a cell of `size` pixels."""
     return Patch(
-        np.empty(scores.shape[0], np.int32),
+        np.empty(classes, np.int32),
         np.empty(size, np.float32),
         np.empty(size, np.float32),
         np.empty(size, np.int32),
@@ -167,7 +171,7 @@ def _bound_row(scores: Any, y0: int, y1: int, bounds: Any) -> None:
 
 
 @compiled
-def _find_winners(bounds: Any) -> None:
+def find_winners(bounds: Any) -> None:
     """Count the classes that can win in each cell and find the first and the last of them."""
     floor, count, first, last = bounds.floor, bounds.candidates, bounds.first, bounds.last
     classes, width = bounds.largest.shape
@@ -184,7 +188,7 @@ def _find_winners(bounds: Any) -> None:
 
 
 @compiled
-def _neglect(bounds: Any, neglected: Any) -> None:
+def neglect(bounds: Any, neglected: Any) -> None:
     """Choose the classes whose weight in the softmax is negligible: their `largest` becomes -inf.
 
     A class's weight is at most exp(largest - floor), as the winner's score is at least the floor.
@@ -196,7 +200,7 @@ def _neglect(bounds: Any, neglected: Any) -> None:
     for c in range(classes):
         largest = bounds.largest[c]
         for x in range(width):
-            share = _exp(min(largest[x] - floor[x], np.float32(0)))
+            share = exp(min(largest[x] - floor[x], np.float32(0)))
             is_little = neglected[x] + share < NEGLIGIBLE
             neglected[x] += share if is_little else np.float32(0)
             count[x] -= is_little
@@ -204,7 +208,7 @@ def _neglect(bounds: Any, neglected: Any) -> None:
 
 
 @compiled
-def _list(bounds: Any, x: int, first: int, last: int, limit: Any, patch: Any) -> int:
+def list_classes(bounds: Any, x: int, first: int, last: int, limit: Any, patch: Any) -> int:
     """List the classes of cell x from first to last that reach `limit`; return their number."""
     found, candidates = 0, patch.candidates
     for c in range(first, last + 1):
@@ -215,7 +219,7 @@ def _list(bounds: Any, x: int, first: int, last: int, limit: Any, patch: Any) ->
 
 
 @compiled
-def _fill_row(values: Any, grid: Any, lines: Any) -> None:
+def fill_row(values: Any, grid: Any, lines: Any) -> None:
     """Fill each cell of a row with its value; `lines` holds the row's lines of pixels."""
     first = lines[0]
     for j in range(len(grid.low_x)):
@@ -229,7 +233,7 @@ def _fill_row(values: Any, grid: Any, lines: Any) -> None:
 
 
 @compiled
-def _corners(scores: Any, c: int, grid: Any, i: int, j: int) -> Any:
+def corners(scores: Any, c: int, grid: Any, i: int, j: int) -> Any:
     """Return class c's upper left corner and its change to the right, the same below."""
     upper, lower = scores[c, grid.low_y[i]], scores[c, grid.high_y[i]]
     above, below = upper[grid.low_x[j]], lower[grid.low_x[j]]
@@ -240,9 +244,12 @@ def _corners(scores: Any, c: int, grid: Any, i: int, j: int) -> Any:
 def _win(scores: Any, grid: Any, i: int, j: int, patch: Any, count: int) -> None:
     """Find the winner and its score at every pixel; of equal scores the smaller class wins."""
     right, down, best, winner = grid.right[j], grid.down[i], patch.best, patch.result
+    if count == 0:  # scores that are no numbers
+        best[:] = np.nan
+        winner[:] = 0
     for k in range(count):
         c = patch.candidates[k]
-        above, above_step, below, below_step = _corners(scores, c, grid, i, j)
+        above, above_step, below, below_step = corners(scores, c, grid, i, j)
         if k == 0:
             for p in range(len(right)):
                 top = above + right[p] * above_step
@@ -264,15 +271,15 @@ def _sum(scores: Any, grid: Any, i: int, j: int, patch: Any, count: int, start: 
     for p in range(len(right)):
         total[p] = start
     for k in range(count):
-        above, above_step, below, below_step = _corners(scores, patch.candidates[k], grid, i, j)
+        above, above_step, below, below_step = corners(scores, patch.candidates[k], grid, i, j)
         for p in range(len(right)):
             top = above + right[p] * above_step
             score = top + down[p] * (below + right[p] * below_step - top)
-            total[p] += _exp(score - best[p])
+            total[p] += exp(score - best[p])
 
 
 @compiled
-def _exp(x: Any) -> Any:
+def exp(x: Any) -> Any:
     """Return exp(x) for x <= 0 as the 32nd power of exp(x / 32)'s cubic; wrong by < 8e-6."""
     y = max(x, np.float32(-32)) * np.float32(1 / 32)
     e = ONE + y * (ONE + y * (HALF + y * np.float32(1 / 6)))
@@ -284,7 +291,23 @@ def _exp(x: Any) -> Any:
 
 
 @compiled
-def _copy_cell(values: Any, grid: Any, j: int, lines: Any) -> None:
+def to_bytes(scores: Any, squashed: bool, result: Any) -> None:
+    """Write 255 x the scores, kept in 0..1, or their sigmoids; NaN becomes 0."""
+    for p in range(len(scores)):
+        score = sigmoid(scores[p]) if squashed else scores[p]
+        share = min(max(score, np.float32(0)), ONE)
+        result[p] = np.int32(share * WHITE + HALF) if scores[p] >= LOWEST else 0
+
+
+@compiled
+def sigmoid(x: Any) -> Any:
+    """Return 1 / (1 + exp(-x)); wrong by < 8e-6."""
+    e = exp(-abs(x))
+    return (ONE if x > 0 else e) / (ONE + e)
+
+
+@compiled
+def copy_cell(values: Any, grid: Any, j: int, lines: Any) -> None:
     """Copy a cell's values, laid out in one line, to its place in the row's lines of pixels."""
     left, right = grid.first_x[j], grid.first_x[j + 1]
     for y in range(lines.shape[0]):
