@@ -28,7 +28,7 @@ from seg_perception.evaluation.bench import measure, ratio, resized_pictures, wr
 from seg_perception.images import convert
 from seg_perception.manifest import Manifest
 from seg_perception.models import class_counts
-from seg_perception.models.layers import class_map
+from seg_perception.outputs import Masks
 from seg_perception.runtimes import PRECISIONS
 from seg_perception.runtimes.torch import (
     DTYPES,
@@ -50,7 +50,7 @@ class Subject(Protocol):
 
     def upload(self, x: Bytes) -> Tensor: ...
 
-    def forward(self, picture: Tensor) -> Tensor: ...
+    def forward(self, picture: Tensor) -> Tensor | Masks: ...
 
     def labels(self, x: Bytes) -> Bytes: ...
 
@@ -72,9 +72,10 @@ class Eager:
         return (planes.contiguous().float() - self._mean) / self._std
 
     @torch.inference_mode()
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, picture: Tensor) -> Tensor | Masks:
         allow_tf32(products=False, convolutions=self._default)
-        return class_map(self._network, picture)
+        y = self._network(picture)
+        return Masks(*y) if isinstance(y, tuple) else y
 
     @torch.inference_mode()
     def labels(self, x: Bytes) -> Bytes:
@@ -245,7 +246,7 @@ def _labels(subject: Subject, pictures: Sequence[Bytes], r: int) -> Bytes:
     return subject.labels(pictures[r % len(pictures)])
 
 
-def _scores(subject: Subject, picture: Tensor, _: int) -> Tensor:
+def _scores(subject: Subject, picture: Tensor, _: int) -> Tensor | Masks:
     return subject.forward(picture)
 
 

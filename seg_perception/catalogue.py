@@ -37,13 +37,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What the network was trained to see, and how its authors test it (official: OfficialSpec)."""
+    """What the network was trained to see, what it gives, and how its authors test it.
+
+    `output` holds keys of OutputSpec, `official` of OfficialSpec.
+    """
 
     size: tuple[int, int]
     color: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    align_corners: bool
+    output: Mapping[str, Any]
     official: Mapping[str, Any] | None
 
 
@@ -61,7 +64,7 @@ def preparation(arch: str, dataset: str) -> Preparation:
                 color=family.get("color", "RGB"),
                 mean=tuple(family.get("mean", MEAN)),
                 std=tuple(family.get("std", STD)),
-                align_corners=family.get("align_corners", False),
+                output=family.get("output", {}),
                 official=test["official"] if dataset in family["tests"] else None,
             )
     known = dict.fromkeys(entry.arch for entry in ENTRIES)

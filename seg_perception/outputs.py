@@ -16,10 +16,13 @@ Floats = NDArray[np.float32]
 
 
 class Masks(NamedTuple):
-    """What a network of queries gives: masks in the manifest's layout, class logits (1,Q,K+1)."""
+    """What a network of queries gives: masks in the manifest's layout, class logits (1,Q,K+1).
 
-    planes: NDArray[Any]
-    class_logits: NDArray[Any]
+    Arrays, or tensors where torch runs it.
+    """
+
+    planes: Any
+    class_logits: Any
 
 
 def arrays(y: Any) -> tuple[NDArray[Any], ...]:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from seg_perception import decoding, outputs, runtimes
 from seg_perception.checkpoints.model_file import write_model
 from seg_perception.checkpoints.zoo import describe
-from seg_perception.errors import ModelError, ProviderError
+from seg_perception.errors import ManifestError, ModelError, ProviderError
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
 from seg_perception.models.folding import fold_norms
-from seg_perception.models.layers import class_map, simplified
+from seg_perception.models.layers import simplified
 from seg_perception.runtimes import PRECISIONS
 from seg_perception.runtimes import torch as torch_runtime
 from seg_perception.runtimes.torch import TorchRuntime, decode_on_device
@@ -62,13 +62,14 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.clip(noisy, 0, 255).astype(np.uint8)[None]
 
 
-def plain(network: nn.Module, manifest: Manifest, x: np.ndarray) -> np.ndarray:
-    """Return scores (1,K,h,w) of the unmodified network for bytes (1,H,W,3)."""
+def plain(network: nn.Module, manifest: Manifest, x: np.ndarray) -> Any:
+    """Return what the unmodified network gives of bytes (1,H,W,3): scores (1,K,h,w), or Masks."""
     spec = manifest.input
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     normal = (x.astype(np.float32) - mean) / std
     with torch.inference_mode():
-        return class_map(network, torch.from_numpy(normal).permute(0, 3, 1, 2)).numpy()
+        y = network(torch.from_numpy(normal).permute(0, 3, 1, 2))
+    return outputs.Masks(*(part.numpy() for part in y)) if isinstance(y, tuple) else y.numpy()
 
 
 @pytest.mark.parametrize("arch", SMALL)
@@ -79,8 +80,11 @@ def test_labels_are_those_of_the_plain_network(arch: str) -> None:
     x = picture(manifest.input.size)
     y = runtime.run(x)
     expected = plain(network, manifest, x)
-    assert y.dtype == torch.float32
-    assert np.abs(y.numpy() - expected).max() <= 1e-4 * expected.std()
+    for actual, right in zip(
+        y if isinstance(y, tuple) else (y,), outputs.arrays(expected), strict=True
+    ):
+        assert actual.dtype == torch.float32
+        assert np.abs(actual.numpy() - right).max() <= 1e-4 * right.std()
     inside, size = manifest.input.size, (90, 111)
     labels, sure = runtime.decode(y, inside, size, with_confidence=True)
     right, right_sure = outputs.decode(expected, manifest, inside, size, with_confidence=True)
@@ -200,7 +204,6 @@ def test_low_precision_keeps_the_labels(arch: str, precision: str, least: float)
     for chosen in ("fp32", precision):
         runtime = TorchRuntime(network, manifest, precision=chosen)
         y = runtime.run(x)
-        assert y.dtype == torch.float32
         labels.append(runtime.decode(y, size, size, with_confidence=False)[0])
     assert (labels[0] == labels[1]).mean() > least
 
@@ -256,6 +259,38 @@ def test_an_old_card_is_told_what_it_lacks(precision: str, monkeypatch: pytest.M
     assert {torch_runtime._dtype(p, torch.device("cuda")) for p in PRECISIONS} == {
         torch.float32, torch.bfloat16, torch.float16
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("inside", [(64, 64), (64, 40)])
+def test_masks_of_queries_come_out_the_same_on_the_device(inside: tuple[int, int]) -> None:
+    network, manifest = by_the_rule("segvit_vitb")
+    y = TorchRuntime(network, manifest).run(picture(manifest.input.size))
+    size = (90, 111)
+    labels, sure = decode_on_device(y, manifest, inside, size, with_confidence=True)
+    given = outputs.Masks(*outputs.arrays(y))
+    right, right_sure = outputs.decode(given, manifest, inside, size, with_confidence=True)
+    assert (labels.numpy() != right).mean() < 1e-3  # ties
+    assert sure is not None
+    assert right_sure is not None
+    assert np.abs(sure.numpy().astype(int) - right_sure).max() <= 1
+
+
+def test_a_file_whose_manifest_tells_of_another_output_is_refused() -> None:
+    network, manifest = by_the_rule("segvit_vitb")
+    wrong = replace(manifest, output=OutputSpec())
+    with pytest.raises(ManifestError, match="gives masks of queries, its manifest says .* logits"):
+        TorchRuntime(network, wrong).run(picture((64, 64)))
+
+
+def test_the_official_map_of_masks_is_the_networks_own() -> None:
+    network, manifest = by_the_rule("segvit_vitb")
+    x = picture((96, 96))
+    scores = TorchRuntime(network, manifest).scores(x)
+    normal = (x.astype(np.float32) - np.float32(127.5)) / np.float32(127.5)
+    with torch.inference_mode():
+        expected = network.scores(torch.from_numpy(normal).permute(0, 3, 1, 2))[0].numpy()
+    assert scores.shape == expected.shape == (19, 96, 96)
+    assert np.abs(scores - expected).max() <= 1e-5 * expected.max()
 
 
 def test_pictures_of_another_size_are_scored() -> None:

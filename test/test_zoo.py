@@ -8,15 +8,14 @@ import pytest
 import reference
 import torch
 
-from seg_perception import cli
+from seg_perception import cli, outputs
 from seg_perception.catalogue import ENTRIES
 from seg_perception.checkpoints import load_official
 from seg_perception.checkpoints.export import export_onnx
 from seg_perception.checkpoints.model_file import read_model, write_model
 from seg_perception.checkpoints.zoo import describe
 from seg_perception.errors import CheckpointError, ManifestError, ModelError
-from seg_perception.models import create_model, segvit
-from seg_perception.models.layers import class_map
+from seg_perception.models import create_model
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.segmenter import Segmenter
 
@@ -87,7 +86,7 @@ def test_both_kinds_of_file_give_the_same_labels(segformer: Path, tmp_path: Path
     assert cli.main(["export", str(again), "-o", str(tmp_path / "x.onnx")]) == 1
 
 
-def test_a_network_that_names_its_full_map_is_exported_by_it(tmp_path: Path) -> None:
+def test_masks_of_queries_are_exported_with_their_class_logits(tmp_path: Path) -> None:
     network = create_model(
         "segvit_vitb", num_classes=7, size=64, width=32, depth=3, heads=2, head_width=16,
         head_heads=2, taps=(0, 1, 2),
@@ -98,15 +97,22 @@ def test_a_network_that_names_its_full_map_is_exported_by_it(tmp_path: Path) -> 
     )
     path = tmp_path / "m.onnx"
     export_onnx(network, small, path)
-    assert segvit.SegViT.is_full_size
     x = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
-    y = OnnxRuntime(path).run(x)
-    assert y.shape == (1, 7, 64, 64)
+    runtime = OnnxRuntime(path)
+    assert runtime.output_shapes == {"masks": (1, 7, 4, 4), "class_logits": (1, 7, 8)}
     mean, std = (torch.tensor(v)[:, None, None] for v in (manifest.input.mean, manifest.input.std))
     rgb = torch.from_numpy(x[0, ..., ::-1].astype(np.float32).transpose(2, 0, 1)[None])
     with torch.no_grad():
-        expected = class_map(network, (rgb - mean) / std).numpy()
-    assert np.abs(y - expected).max() <= 1e-5 * np.abs(expected).max()
+        parts = network((rgb - mean) / std)
+        full = network.scores((rgb - mean) / std)[0].numpy()
+    for actual, expected in zip(outputs.arrays(runtime.run(x)), parts, strict=True):
+        assert np.abs(actual - expected.numpy()).max() <= 1e-5 * expected.abs().max()
+    assert np.abs(runtime.scores(x) - full).max() <= 1e-5 * np.abs(full).max()
+    labels, sure, _ = Segmenter(runtime)(x[0], "bgr8")  # at the input's size: the official map
+    two = np.sort(full, 0)[-2:]
+    assert (labels == full.argmax(0))[two[1] - two[0] > 1e-4].all()
+    assert sure is not None
+    assert np.abs(sure - 255 * np.clip(two[1], 0, 1)).max() <= 0.51
 
 
 def test_pictures_of_a_bgr_network_are_not_swapped(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from seg_perception.checkpoints.zoo import describe, import_official
 from seg_perception.errors import ManifestError, ModelError
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
+from seg_perception.outputs import Masks
 from seg_perception.runtimes.torch import TorchRuntime
 
 CHOSEN = ["--arch", "segformer_b0", "--dataset", "cityscapes"]
@@ -164,21 +165,21 @@ def test_a_data_set_without_official_tests_gets_none() -> None:
 class Same(nn.Module):
     """Give the scores that a test has written down."""
 
-    def __init__(self, scores: Any, *, is_full_size: bool = False) -> None:
+    def __init__(self, *parts: Any) -> None:
         super().__init__()
-        self.given = torch.tensor(scores)
-        self.is_full_size = is_full_size
+        self.given = [torch.tensor(part) for part in parts]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.given.to(x.dtype)
-
-    scores = forward
+    def forward(self, x: Tensor) -> Any:
+        parts = tuple(part.to(x.dtype) for part in self.given)
+        return parts if len(parts) > 1 else parts[0]
 
 
-def stand_in(scores: np.ndarray) -> Any:
-    """Return a runtime that gives these scores (1,K,h,w)."""
+def stand_in(*parts: np.ndarray) -> Any:
+    """Return a runtime that gives these scores (1,K,h,w), or masks and class logits."""
     spec = InputSpec((8, 8), layout="NHWC", dtype="uint8")
-    return SimpleNamespace(manifest=SimpleNamespace(input=spec), scores=lambda _: scores[0])
+    y = Masks(*parts) if len(parts) > 1 else parts[0]
+    manifest = SimpleNamespace(input=spec, output=OutputSpec())
+    return SimpleNamespace(manifest=manifest, run=lambda _: y)
 
 
 def test_a_label_is_wrong_only_beyond_what_rounding_may_change() -> None:
@@ -198,15 +199,22 @@ def test_a_label_is_wrong_only_beyond_what_rounding_may_change() -> None:
     assert parity.is_broken()
 
 
-def test_a_full_map_is_judged_by_how_its_classes_vary_over_space() -> None:
+def test_of_masks_and_class_logits_the_worse_one_counts() -> None:
     random = np.random.default_rng(0)
-    scores = (100 + 2e-4 * random.normal(size=(1, 3, 8, 8))).astype(np.float32)
-    flat = np.full_like(scores, 100)
-    coarse = compare(Same(scores), stand_in(flat), InputSpec((8, 8)))
-    assert coarse.difference < coarse.limit()
-    full = Same(scores, is_full_size=True)
-    assert compare(full, stand_in(flat), InputSpec((8, 8))).is_broken()
-    assert not compare(full, stand_in(scores), InputSpec((8, 8))).is_broken()
+    masks = random.normal(size=(1, 3, 4, 4)).astype(np.float32)
+    classes = random.normal(size=(1, 3, 6)).astype(np.float32)
+    network, spec = Same(masks, classes), InputSpec((8, 8))
+    same = compare(network, stand_in(masks, classes), spec)
+    assert (same.difference, same.labels_differ) == (0, 0)
+    assert same.labels == 2 * 8 * 8  # of two pictures, at the input's size
+    for parts in ((masks * 1.01, classes), (masks, classes * 1.01)):
+        parity = compare(network, stand_in(*parts), spec)
+        assert parity.difference == pytest.approx(0.01, rel=0.01)
+        assert parity.is_broken()
+    swapped = classes[..., ::-1].copy()
+    assert compare(network, stand_in(masks, swapped), spec).labels_differ > 0
+    with pytest.raises(ModelError, match=r"4\), \(1, 3, 6\), the exported file of \(1, 3, 4, 4\):"):
+        compare(network, stand_in(masks), spec)
 
 
 def test_scores_of_another_network_are_not_compared() -> None:

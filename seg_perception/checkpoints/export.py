@@ -13,19 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seg_perception import outputs
 from seg_perception.checkpoints.graphs import OPSET
 from seg_perception.errors import ModelError
 from seg_perception.files import written_whole
-from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest
-from seg_perception.models.folding import score_shape
-from seg_perception.models.layers import class_map, fastest_form, simplified, written_as
+from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
+from seg_perception.models.folding import check_size
+from seg_perception.models.layers import fastest_form, simplified, written_as
+from seg_perception.outputs import Masks
 from seg_perception.runtimes import Runtime
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 TOLERANCE = 1e-5  # largest difference allowed, as a share of the largest |logit| ...
 NOISE = 5.0  # ... or as a multiple of the network's own float32 rounding, where that is larger
-SPREADS = 10.0  # of a full map's class over space: TOLERANCE of them is the goldens' 1e-4
 TIE = 1e-4  # two scores this close are a tie: either label is right
 
 
@@ -33,14 +34,13 @@ class Parity(NamedTuple):
     """How far the file is from the network: logits, as a share of the largest, and labels.
 
     `noise` is how far the network in float32 is from itself in float64, in the same measure; 0
-    where the difference is so small that nobody has to know. `unit` names the score measured by.
+    where the difference is so small that nobody has to know.
     """
 
     difference: float
     noise: float
     labels_differ: int
     labels: int
-    unit: str = "logit"
 
     def is_broken(self) -> bool:
         """Whether that is more than rounding explains."""
@@ -53,7 +53,7 @@ class Parity(NamedTuple):
     def text(self) -> str:
         """Say it in words."""
         return (
-            f"{self.difference:.1e} of the largest {self.unit} (allowed {self.limit():.1e}), "
+            f"{self.difference:.1e} of the largest logit (allowed {self.limit():.1e}), "
             f"{self.labels_differ} of {self.labels} labels"
         )
 
@@ -87,9 +87,10 @@ class FromBytes(nn.Module):
             first.weight.copy_(weight.flip(1) if swap else weight)
         self.register_buffer("mean", (mean.flip(0) if swap else mean)[:, None, None])
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, picture: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x = picture.float().permute(0, 3, 1, 2) - self.mean
-        return class_map(self.network, x)
+        y: Tensor | tuple[Tensor, Tensor] = self.network(x)
+        return y
 
 
 def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
@@ -106,9 +107,9 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
     )
     network = network.float().cpu().eval()
     trained.check()
-    score_shape(network, trained.size)
+    check_size(network, trained.size)
     with written_whole(path) as beside:
-        graph = _trace(FromBytes(network, trained), spec)
+        graph = _trace(FromBytes(network, trained), spec, manifest.output)
         onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, str(beside))
         manifest = replace(manifest, input=spec, sha256=OnnxFile(beside).weights_sha256())
@@ -130,64 +131,72 @@ def compare(
 ) -> Parity:
     """Run both on seeded pictures, smooth and noisy, and return the largest disagreement.
 
-    `trained` tells what the network takes; the runtime takes the same pictures as bytes.
+    `trained` tells what the network takes; the runtime takes the same pictures as bytes. Of several
+    outputs the worst counts; labels are compared by the scores that they make together.
     """
-    height, width = runtime.manifest.input.size
-    random = np.random.default_rng(0)
-    by_class = bool(getattr(network, "is_full_size", False))
-    away, noise = np.zeros(1), np.zeros(1)
-    differ, total = 0, 0
+    manifest, random = runtime.manifest, np.random.default_rng(0)
+    away, noise = np.zeros(1), np.zeros(1)  # of each output
+    rounding, differ, total = 0.0, 0, 0
     for _ in range(pictures):
-        coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3))
-        smooth = np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
-        noisy = np.clip(smooth + random.normal(0, 20, smooth.shape), 0, 255)
-        picture: NDArray[np.uint8] = noisy.astype(np.uint8)
-        x = _normalised(picture, runtime.manifest.input.color, trained)
-        expected = class_map(network.eval(), x).numpy()
-        actual = runtime.scores(picture[None])[None]
+        picture = _smooth_and_noisy(manifest.input.size, random)
+        x = _normalised(picture, manifest.input.color, trained)
+        expected = _run(network.eval(), x)
+        actual = outputs.arrays(runtime.run(picture[None]))
         _check_comparable(expected, actual)
-        unit = _unit(expected, by_class=by_class)
-        shares = _largest(actual - expected, by_class=by_class) / unit
-        unlike, lead = actual.argmax(1) != expected.argmax(1), _gap(expected)
-        tie = TIE * min(1.0, float(np.abs(expected).max()))
+        units = np.array([np.abs(part).max() for part in expected])
+        shares = _largest_differences(actual, expected) / units
+        scores = _class_scores(expected, manifest)
+        unlike = _class_scores(actual, manifest).argmax(0) != scores.argmax(0)
+        lead, tie = _gap(scores), TIE * min(1.0, float(np.abs(scores).max()))
         if shares.max() > TOLERANCE or (unlike & (lead > tie)).any():  # worth a second network
-            exact = class_map(copy.deepcopy(network).double(), x.double()).numpy()
-            noise = np.maximum(noise, _largest(exact - expected, by_class=by_class) / unit)
+            exact = _run(copy.deepcopy(network).double(), x.double())
+            noise = np.maximum(noise, _largest_differences(exact, expected) / units)
+            away_from_exact = np.abs(_class_scores(exact, manifest) - scores)
+            rounding = max(rounding, float(away_from_exact.max()))
         away = np.maximum(away, shares)
         # Ties widen only by the rounding that was measured on the network itself.
-        differ += int((unlike & (lead > max(tie, float((2 * NOISE * noise * unit).max())))).sum())
+        differ += int((unlike & (lead > max(tie, 2 * NOISE * rounding))).sum())
         total += unlike.size
     noise = np.broadcast_to(noise, away.shape)
     worst = int((away - np.maximum(TOLERANCE, NOISE * noise)).argmax())
-    unit_name = "score, or of 10 spreads of a class" if by_class else "logit"
-    return Parity(float(away[worst]), float(noise[worst]), differ, total, unit_name)
+    return Parity(float(away[worst]), float(noise[worst]), differ, total)
 
 
-def _largest(difference: NDArray[Any], *, by_class: bool) -> NDArray[Any]:
-    """Return the largest |difference| of (1,K,h,w): of each class (K,), or of all (1,)."""
-    largest = np.abs(difference).max(axis=(0, 2, 3))
-    return np.asarray(largest if by_class else largest.max(keepdims=True))
+def _smooth_and_noisy(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a random picture uint8 (H,W,3)."""
+    height, width = size
+    coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3))
+    smooth = np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
+    noisy = np.clip(smooth + random.normal(0, 20, smooth.shape), 0, 255)
+    return np.asarray(noisy, np.uint8)
 
 
-def _unit(scores: NDArray[np.float32], *, by_class: bool) -> NDArray[Any]:
-    """Return in what differences of scores (1,K,h,w) are measured, (K,) or (1,).
-
-    That is the largest one. Of a full map, whose classes may differ much more from each other than
-    from place to place, it is no more than SPREADS standard deviations of the class over space.
-    """
-    largest = np.abs(scores).max(keepdims=True).reshape(1)
-    if not by_class:
-        return np.asarray(largest)
-    spread = scores.std(axis=(0, 2, 3), dtype=np.float64)
-    return np.asarray(np.clip(SPREADS * spread, np.finfo(np.float32).eps * largest, largest))
+def _run(network: nn.Module, x: Tensor) -> tuple[NDArray[Any], ...]:
+    """Return every output of a network."""
+    y = network(x)
+    return tuple(part.numpy() for part in (y if isinstance(y, tuple) else (y,)))
 
 
-def _gap(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return by how much the best score of (1,K,h,w) leads the second."""
-    if scores.shape[1] == 1:
-        return np.full_like(scores[:, 0], np.inf)
-    two = np.partition(scores, scores.shape[1] - 2, axis=1)[:, -2:]
-    return np.asarray(two[:, 1] - two[:, 0])
+def _largest_differences(
+    some: tuple[NDArray[Any], ...], others: tuple[NDArray[Any], ...]
+) -> NDArray[Any]:
+    """Return the largest |difference| of each output."""
+    return np.array([np.abs(a - b).max() for a, b in zip(some, others, strict=True)])
+
+
+def _class_scores(parts: tuple[NDArray[Any], ...], manifest: Manifest) -> NDArray[Any]:
+    """Return the scores (K,h,w) that labels are made of."""
+    if len(parts) == 1:
+        return np.asarray(parts[0][0])
+    return outputs.class_scores(Masks(*parts), manifest)
+
+
+def _gap(scores: NDArray[Any]) -> NDArray[Any]:
+    """Return by how much the best score of (K,h,w) leads the second."""
+    if len(scores) == 1:
+        return np.full_like(scores[0], np.inf)
+    two = np.partition(scores, len(scores) - 2, axis=0)[-2:]
+    return np.asarray(two[1] - two[0])
 
 
 def _normalised(picture: NDArray[np.uint8], color: str, trained: InputSpec) -> Tensor:
@@ -198,22 +207,26 @@ def _normalised(picture: NDArray[np.uint8], color: str, trained: InputSpec) -> T
     return (trained.scale * x - mean) / std
 
 
-def _check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> None:
-    """Raise ModelError for scores of other shapes, or NaN, infinite, or 0 throughout."""
-    if expected.shape != actual.shape:
+def _check_comparable(expected: tuple[NDArray[Any], ...], actual: tuple[NDArray[Any], ...]) -> None:
+    """Raise ModelError for outputs of other shapes, or NaN, infinite, or 0 throughout."""
+    shapes = [", ".join(str(part.shape) for part in parts) for parts in (expected, actual)]
+    if shapes[0] != shapes[1]:
         raise ModelError(
-            f"the network gives scores of {expected.shape}, the exported file of {actual.shape}: "
+            f"the network gives scores of {shapes[0]}, the exported file of {shapes[1]}: "
             "it is of another network"
         )
-    largest, other = float(np.abs(expected).max()), float(np.abs(actual).max())
-    if not (0 < largest < np.inf and other < np.inf):
-        raise ModelError(
-            f"the largest |logit| of the network is {largest}, of the exported file {other}, so "
-            "they cannot be compared: look for NaN in the checkpoint, or train the network again"
-        )
+    for part, other_part in zip(expected, actual, strict=True):
+        largest, other = float(np.abs(part).max()), float(np.abs(other_part).max())
+        if not (0 < largest < np.inf and other < np.inf):
+            raise ModelError(
+                f"the largest |logit| of the network is {largest}, of the exported file {other}, "
+                "so they cannot be compared: look for NaN in the checkpoint, or train the network "
+                "again"
+            )
 
 
-def _trace(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
+def _trace(module: nn.Module, spec: InputSpec, output: OutputSpec) -> onnx.ModelProto:
+    names = [output.name or "logits"] + ([output.class_logits] if output.class_logits else [])
     buffer = io.BytesIO()
     picture = torch.zeros(spec.shape, dtype=torch.uint8)
     form = fastest_form(module.eval(), picture)
@@ -225,7 +238,7 @@ def _trace(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
             (picture,),
             buffer,  # type: ignore[arg-type]  # takes a file object, says the documentation
             input_names=["picture"],
-            output_names=["logits"],
+            output_names=names,
             opset_version=OPSET,
             dynamo=False,
         )

@@ -82,7 +82,7 @@ def _check_trained(manifest: Manifest, path: Path) -> None:
         ("input dtype", manifest.input.dtype, ("float32",)),
         ("input layout", manifest.input.layout, ("NCHW",)),
         ("output layout", manifest.output.layout, ("NCHW",)),
-        ("output kind", manifest.output.kind, ("logits", "probabilities")),
+        ("output kind", manifest.output.kind, ("logits", "probabilities", "masks")),
     ):
         if given not in wanted:
             raise ManifestError(

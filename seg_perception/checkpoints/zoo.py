@@ -15,7 +15,7 @@ from seg_perception.checkpoints.official import load_network
 from seg_perception.errors import ModelError
 from seg_perception.files import check_output
 from seg_perception.manifest import Manifest
-from seg_perception.models.folding import score_shape
+from seg_perception.models.folding import check_size
 from seg_perception.runtimes.torch import TorchRuntime
 
 BACKGROUND = {"classes": ["background"], "palette": [[0, 0, 0]]}
@@ -34,7 +34,7 @@ def import_official(
     manifest = describe(arch, dataset, classes=classes, size=size, checkpoint=checkpoint)
     if out.suffix == ".onnx":
         return export_onnx(network, manifest, out)
-    score_shape(network, manifest.input.size)
+    check_size(network, manifest.input.size)
     threads = torch.get_num_threads()  # which a runtime sets for the whole process
     runtime = TorchRuntime(network, manifest, threads=threads)
     parity = compare(network, runtime, manifest.input, pictures=1)
@@ -91,7 +91,7 @@ def describe(
                 "mean": list(prepared.mean),
                 "std": list(prepared.std),
             },
-            "output": {"kind": "logits", "align_corners": prepared.align_corners},
+            "output": dict(prepared.output),
             "official": dict(prepared.official) if prepared.official else None,
             "source": "; ".join(origin),
             **published,

@@ -14,7 +14,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 from seg_perception.errors import ModelError, first_line
-from seg_perception.models.layers import class_map
 
 
 @torch.no_grad()
@@ -63,17 +62,14 @@ def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, st
 
 
 @torch.no_grad()
-def score_shape(network: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape (1,K,h,w) of the scores of a picture of `size`; nothing is computed.
-
-    ModelError names a size (height, width) that the network cannot take.
-    """
-    return tuple(_run(_without_data(network), (1, 3, *size)).shape)
+def check_size(network: nn.Module, size: tuple[int, int]) -> None:
+    """Raise ModelError for a size (height, width) that `network` cannot take; without computing."""
+    _run(_without_data(network), (1, 3, *size))
 
 
-def _run(bare: nn.Module, shape: tuple[int, int, int, int]) -> Tensor:
+def _run(bare: nn.Module, shape: tuple[int, int, int, int]) -> Any:
     try:
-        return class_map(bare, torch.empty(shape, device="meta"))
+        return bare(torch.empty(shape, device="meta"))
     except RuntimeError as error:
         raise ModelError(
             f"the network cannot take pictures of {shape[2]}x{shape[3]}: {first_line(error)}; "

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum, auto
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,17 +57,6 @@ def simplified(network: nn.Module) -> nn.Module:
         if hasattr(module, "simplified"):
             network.set_submodule(name, module.simplified().eval())
     return network
-
-
-def class_map(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the first map (N,K,h,w) that has a score for every class.
-
-    That is what comes before upsampling, but for networks that name it full-size: their masks and
-    class logits meet only there.
-    """
-    run: Any = network.scores if getattr(network, "is_full_size", False) else network
-    y: Tensor = run(x)
-    return y
 
 
 class Upsampled(nn.Module):

@@ -359,8 +359,6 @@ class SegViT(nn.Module):
     The grid of 16-pixel patches must be square with an even side.
     """
 
-    is_full_size = True  # masks and class logits make scores of classes only at full size
-
     def __init__(self, config: SegViTConfig, num_classes: int) -> None:
         super().__init__()
         self.size = config.size

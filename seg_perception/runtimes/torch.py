@@ -21,7 +21,8 @@ from seg_perception.checkpoints.model_file import read_model
 from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
 from seg_perception.models.folding import fold_norms
-from seg_perception.models.layers import class_map, simplified
+from seg_perception.models.layers import simplified
+from seg_perception.outputs import Masks
 from seg_perception.runtimes import PRECISIONS
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16,
@@ -72,7 +73,7 @@ class TorchRuntime:
             self._std = torch.tensor(given.std, device=self._device)
             self._network.to(self._device, self._dtype)
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._forward: Callable[[Tensor], Tensor] = (
+            self._forward: Callable[[Tensor], Tensor | Masks] = (
                 torch.compile(self._eager, dynamic=False) if compiled else self._eager
             )
             if self._device.type == "cuda":
@@ -92,19 +93,17 @@ class TorchRuntime:
         network, manifest = read_model(path)
         return cls(network, manifest, provider=provider, threads=threads, precision=precision)
 
-    def run(self, x: NDArray[np.uint8]) -> Tensor:
-        """Return float32 (1,K,h,w) on the device for uint8 (1,H,W,3), valid until the next run."""
+    def run(self, x: NDArray[np.uint8]) -> Tensor | Masks:
+        """Return what the network gives of uint8 (1,H,W,3), float32 on the device.
+
+        That is (1,K,h,w), or masks (1,Q,h,w) and class logits (1,Q,K+1); valid until the next run.
+        """
         with _told(f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}"):
             y = self.forward(self.upload(x))
             if self._device.type == "cuda":
                 # Not the device: that would spoil a capture in a thread that loads another model.
                 torch.cuda.current_stream(self._device).synchronize()
-        count = len(self.manifest.classes)
-        if y.shape[1] != count:
-            raise ManifestError(
-                f"classes has {count} names, the network {self.manifest.name!r} gives "
-                f"{y.shape[1]} channels: name every channel in classes, in the network's order"
-            )
+        self._check_output(y)
         return y
 
     @torch.inference_mode()
@@ -118,8 +117,8 @@ class TorchRuntime:
         return picture.to(self._device, non_blocking=True)
 
     @torch.inference_mode()
-    def forward(self, picture: Tensor) -> Tensor:
-        """Return float32 (1,K,h,w) for a picture that `upload` gave, without waiting for it."""
+    def forward(self, picture: Tensor) -> Tensor | Masks:
+        """Return what `run` does for a picture that `upload` gave, without waiting for it."""
         if self._captured is not None and picture is self._captured.picture:
             return self._captured.replay()
         if self._device.type == "cuda":
@@ -128,15 +127,21 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def decode(
-        self, y: Tensor, inside: tuple[int, int], size: tuple[int, int], *, with_confidence: bool
+        self,
+        y: Tensor | Masks,
+        inside: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        with_confidence: bool,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Turn an output of `run` into labels and confidence of `size`, on the device.
 
         On the CPU the compiled decoder does it, many times faster than torch's operators.
         """
         if self._device.type == "cpu":
+            given = outputs.Masks(*outputs.arrays(y)) if isinstance(y, Masks) else y.numpy()
             return outputs.decode(
-                y.numpy(), self.manifest, inside, size, with_confidence=with_confidence
+                given, self.manifest, inside, size, with_confidence=with_confidence
             )
         with _told(f"the scores of {self.manifest.name!r} cannot be brought to {size}"):
             labels, confidence = decode_on_device(
@@ -145,18 +150,55 @@ class TorchRuntime:
             return labels.cpu().numpy(), None if confidence is None else confidence.cpu().numpy()
 
     def scores(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return class scores (K,h,w) of uint8 (1,H,W,3) of any size that the network takes."""
-        return np.asarray(self.run(x)[0].cpu().numpy(), np.float32)
+        """Return class scores (K,h,w) of uint8 (1,H,W,3) of any size that the network takes.
 
-    def _eager(self, picture: Tensor) -> Tensor:
+        Masks of queries become the official map of the picture's size.
+        """
+        if not self.manifest.output.is_of_queries:
+            y = self.run(x)
+            assert isinstance(y, Tensor)
+            return np.asarray(y[0].cpu().numpy(), np.float32)
+        with _told(f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}"):
+            return self._official(x)
+
+    @torch.inference_mode()
+    def _official(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores: Any = self._network.scores
+        full: Tensor = scores(self._normalised(self.upload(x)))
+        return np.asarray(full[0].float().cpu().numpy(), np.float32)
+
+    def _eager(self, picture: Tensor) -> Tensor | Masks:
+        y = self._network(self._normalised(picture))
+        if isinstance(y, tuple):
+            return Masks(*(part.to(torch.float32) for part in y))
+        scores: Tensor = y.to(torch.float32)
+        return scores
+
+    def _normalised(self, picture: Tensor) -> Tensor:
         x = (self._scale * picture.to(torch.float32) - self._mean) / self._std
-        x = x.permute(0, 3, 1, 2).to(self._dtype)  # a view of NHWC bytes is channels-last already
-        return class_map(self._network, x).to(torch.float32)
+        return x.permute(0, 3, 1, 2).to(self._dtype)  # a view of NHWC bytes: channels-last already
+
+    def _check_output(self, y: Tensor | Masks) -> None:
+        """Raise ManifestError where the network gives something else than the manifest says."""
+        output, count = self.manifest.output, len(self.manifest.classes)
+        if isinstance(y, Masks) != output.is_of_queries:
+            given = "masks of queries" if isinstance(y, Masks) else "scores of classes"
+            raise ManifestError(
+                f"the network {self.manifest.name!r} gives {given}, its manifest says output kind "
+                f"{output.kind}: import its checkpoint again"
+            )
+        channels = y.class_logits.shape[2] - 1 if isinstance(y, Masks) else y.shape[1]
+        if channels != count:
+            raise ManifestError(
+                f"classes has {count} names, the network {self.manifest.name!r} gives "
+                f"{channels} channels: name every channel in classes, in the network's order"
+            )
 
     def _check_range(self) -> None:
         """Raise ModelError where numbers above 65504, the end of half precision, occur."""
         noise = np.random.default_rng(0).integers(0, 256, self.manifest.input.shape)
-        if not torch.isfinite(self.run(noise.astype(np.uint8))).all():
+        y = self.run(noise.astype(np.uint8))
+        if not all(torch.isfinite(part).all() for part in (y if isinstance(y, Masks) else (y,))):
             raise ModelError(
                 f"numbers in the network {self.manifest.name!r} exceed what fp16 can hold: set "
                 "precision to bf16, tf32 or fp32"
@@ -164,23 +206,29 @@ class TorchRuntime:
 
 
 def decode_on_device(
-    y: Tensor,
+    y: Tensor | Masks,
     manifest: Manifest,
     inside: tuple[int, int],
     size: tuple[int, int],
     *,
     with_confidence: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return labels uint8 (H,W) and confidence uint8 (H,W), where y (1,K,h,w) float32 lies."""
+    """Return labels uint8 (H,W) and confidence uint8 (H,W), where y, float32, lies."""
     spec = manifest.output
-    rows, columns = outputs.inside_of(tuple(y.shape[2:]), inside, manifest.input.size)
-    y = y[:, :, :rows, :columns]
+    planes = y.planes if isinstance(y, Masks) else y
+    rows, columns = outputs.inside_of(tuple(planes.shape[2:]), inside, manifest.input.size)
+    planes = planes[:, :, :rows, :columns]
     mode = "bicubic" if spec.interpolation == "cubic" else "bilinear"
-    scores = F.interpolate(y, size, mode=mode, align_corners=spec.align_corners)[0]
+    scores = F.interpolate(planes, size, mode=mode, align_corners=spec.align_corners)[0]
+    if isinstance(y, Masks):
+        shares = y.class_logits[0].softmax(1)[:, :-1]
+        scores = (shares.T @ scores.sigmoid().flatten(1)).unflatten(1, size)
+    elif spec.kind == "masks":
+        scores = scores.sigmoid()
     best, labels = scores.max(0)
     if not with_confidence:
         return labels.to(torch.uint8), None
-    share = best if spec.kind == "probabilities" else (best - scores.logsumexp(0)).exp()
+    share = (best - scores.logsumexp(0)).exp() if spec.kind == "logits" else best
     sure = share.clamp(0, 1).nan_to_num(0.0)  # what a cast makes of NaN is the device's choice
     return labels.to(torch.uint8), (sure * 255 + 0.5).to(torch.uint8)
 
@@ -189,7 +237,10 @@ class _Captured:
     """A CUDA graph of one input size: the launches of all kernels cost one call."""
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+        self,
+        forward: Callable[[Tensor], Tensor | Masks],
+        shape: tuple[int, ...],
+        device: torch.device,
     ) -> None:
         self.picture = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._host = torch.zeros(shape, dtype=torch.uint8).pin_memory()
@@ -205,7 +256,7 @@ class _Captured:
             # A node that swaps models runs the old one in another thread meanwhile: what that
             # allocates must not spoil the capture.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._y: Tensor = forward(self.picture)
+                self._y = forward(self.picture)
 
     def fits(self, x: NDArray[np.uint8]) -> bool:
         return x.shape == self._bytes.shape
@@ -216,7 +267,7 @@ class _Captured:
         self.picture.copy_(self._host, non_blocking=True)
         return self.picture
 
-    def replay(self) -> Tensor:
+    def replay(self) -> Tensor | Masks:
         """Return what the graph writes; the next replay overwrites it."""
         self._graph.replay()
         return self._y
