@@ -51,12 +51,7 @@ def replay(context: LaunchContext) -> list[Any]:
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments, and what they start."""
     declared = [
-        DeclareLaunchArgument(
-            name,
-            default_value=argument.default,
-            description=argument.text,
-            choices=argument.choices or None,
-        )
+        DeclareLaunchArgument(name, **argument.declaration())
         for name, argument in REPLAY_ARGUMENTS.items()
     ]
     bag = DeclareLaunchArgument("bag", description="folder or file of a rosbag2")

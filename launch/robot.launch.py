@@ -113,12 +113,7 @@ def open_rviz(config: Path, values: dict[str, str], shared: dict[str, Any]) -> N
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments, and what they start."""
     declared = [
-        DeclareLaunchArgument(
-            name,
-            default_value=argument.default,
-            description=argument.text,
-            choices=argument.choices or None,
-        )
+        DeclareLaunchArgument(name, **argument.declaration())
         for name, argument in ARGUMENTS.items()
     ]
     return LaunchDescription([*declared, OpaqueFunction(function=start_nodes)])

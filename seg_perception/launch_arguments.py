@@ -32,6 +32,14 @@ class Argument(NamedTuple):
     default: str = ""
     choices: tuple[str, ...] = ()
 
+    def declaration(self) -> dict[str, Any]:
+        """Return the keyword arguments of launch's DeclareLaunchArgument."""
+        return {
+            "default_value": self.default,
+            "description": self.text,
+            "choices": self.choices or None,
+        }
+
 
 def _switch(text: str) -> Argument:
     return Argument(text, "false", ("true", "false"))

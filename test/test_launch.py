@@ -9,6 +9,7 @@ import yaml
 from seg_perception.launch_arguments import (
     ARGUMENTS,
     PROFILES,
+    Argument,
     advice,
     complaint,
     missing_environment,
@@ -32,6 +33,16 @@ def remaps(node: str = "segmentation_node", **changes: str) -> dict[str, str]:
     found = nodes_of(given(occupancy="true", **changes))[node].remaps
     assert all(name.startswith(f"{node}:") for name, _ in found)
     return {name.removeprefix(f"{node}:"): topic for name, topic in found}
+
+
+def test_an_argument_that_may_be_anything_declares_no_choices() -> None:
+    free, switch = Argument("any topic", "/image"), ARGUMENTS["rviz"]
+    assert free.declaration() == {
+        "default_value": "/image",
+        "description": "any topic",
+        "choices": None,
+    }
+    assert switch.declaration()["choices"] == ("true", "false")
 
 
 @pytest.mark.parametrize(
