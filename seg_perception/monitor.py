@@ -9,6 +9,7 @@ import numpy as np
 from seg_perception.clocks import StampWatch
 
 WINDOW = 100  # pictures that rate, age and stage times look back on
+ERROR_SHOWN = 5.0  # seconds that an error keeps the status at a warning
 MAX_PUBLISHERS = 100  # whose sequence is remembered: a camera that restarts is a new one
 
 
@@ -87,6 +88,10 @@ class StreamMonitor:
         """Count a picture that was skipped for its age."""
         with self._lock:
             self.too_old += 1
+
+    def recent_error(self, now: float) -> str:
+        """Return the last error where it is of late, or an empty string."""
+        return self.last_error if now - self.last_error_time < ERROR_SHOWN else ""
 
     def values(self, now: float) -> dict[str, str]:
         """Return everything by name, formatted for a diagnostic."""

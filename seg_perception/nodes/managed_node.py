@@ -21,6 +21,8 @@ from seg_perception.messages import stamp_ns
 from seg_perception.monitor import StreamMonitor
 from seg_perception.nodes import params
 from seg_perception.nodes.diagnostics import diagnostics, status
+from seg_perception.nodes.inputs import Inputs
+from seg_perception.nodes.outputs import Outputs
 from seg_perception.nodes.worker import Source, Worker
 from seg_perception.parameters import NodeParameters
 
@@ -34,22 +36,18 @@ class Stream(Source, Protocol):
     """A camera of a node: its inputs, its outputs, and how they fare."""
 
     name: str
+    inputs: Inputs
+    outputs: Outputs
 
     @property
     def monitor(self) -> StreamMonitor:
         """What is counted of it."""
-
-    def withdraw(self) -> None:
-        """Destroy the publishers."""
 
     def deafen(self) -> None:
         """End the subscriptions."""
 
     def refresh(self) -> None:
         """Follow what the publishers offer now."""
-
-    def unheard(self) -> list[str]:
-        """Return why publishers of the inputs are not heard."""
 
 
 AnyCamera = TypeVar("AnyCamera", bound=Stream)
@@ -109,7 +107,7 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
     def _withdraw(self) -> None:
         """Give back what `_configure` made, however far it came."""
         for camera in self._cameras:
-            camera.withdraw()
+            camera.outputs.withdraw()
         self._cameras = []
         self._state = "unconfigured"
 
@@ -239,7 +237,7 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         unheard: set[str] = set()
         for camera in self._cameras:
             camera.refresh()
-            unheard.update(camera.unheard())
+            unheard.update(camera.inputs.unheard())
             stamps = camera.monitor.stamps.news(is_simulated=self._is_simulated())
             if stamps:
                 self.get_logger().warning(stamps)

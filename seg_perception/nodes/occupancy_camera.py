@@ -1,22 +1,21 @@
 """One camera of occupancy_node: label images in, points for planners out."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from rclpy.guard_condition import GuardCondition
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import QoSProfile
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from seg_perception.labels import LabelSpace
-from seg_perception.messages import fill_cloud, fill_image
+from seg_perception.messages import fill_cloud
 from seg_perception.monitor import LookMonitor
-from seg_perception.nodes.camera import ERROR_SHOWN, LATCHED, QUIET, RELIABLE
-from seg_perception.nodes.label_info import LabelInfo, label_info
-from seg_perception.nodes.subscription import NewestSubscription, unheard
+from seg_perception.nodes.inputs import Inputs
+from seg_perception.nodes.label_info import LabelInfo
+from seg_perception.nodes.outputs import Outputs
 from seg_perception.nodes.worker import Taken, Worker
 from seg_perception.occupancy.looks import MaskIds, read_look
 from seg_perception.occupancy.mapper import Look, Result, raised
@@ -35,12 +34,11 @@ class OccupancyCamera:
     def __init__(self, node: LifecycleNode, name: str, frame: str, handler: Handler) -> None:
         self.name = name
         self.monitor = LookMonitor()
+        prefix = f"{name}/" if name else ""
+        self.inputs = Inputs(node, prefix)
+        self.outputs = Outputs(node, prefix, label_info="costmap/label_info")
         self.disagreement = ""  # of label_info with the model
         self._node, self._frame, self._handler = node, frame, handler
-        self._prefix = f"{name}/" if name else ""
-        self._outputs: dict[str, LifecyclePublisher[Any]] = {}
-        self._inputs: dict[str, NewestSubscription] = {}
-        self._names: Any = None  # subscription to label_info
         self._pairing = Pairing()
         self._guard: GuardCondition | None = None
         self._last_mask = float("-inf")
@@ -49,24 +47,15 @@ class OccupancyCamera:
 
     def advertise(self) -> None:
         """Create the publishers."""
-        kinds: dict[str, tuple[type, QoSProfile]] = {
-            "costmap/label_mask": (Image, RELIABLE),
-            "costmap/confidence": (Image, RELIABLE),
-            "costmap/points": (PointCloud2, RELIABLE),
-            "obstacles": (PointCloud2, RELIABLE),
-            "clearing": (PointCloud2, RELIABLE),
-        }
-        if LabelInfo is not None:
-            kinds["costmap/label_info"] = (LabelInfo, LATCHED)
-        for name, (kind, qos) in kinds.items():
-            topic = f"~/{self._prefix}{name}"
-            self._outputs[name] = self._node.create_lifecycle_publisher(kind, topic, qos)
-
-    def withdraw(self) -> None:
-        """Destroy the publishers."""
-        for publisher in self._outputs.values():
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._outputs = {}
+        self.outputs.advertise(
+            {
+                "costmap/label_mask": Image,
+                "costmap/confidence": Image,
+                "costmap/points": PointCloud2,
+                "obstacles": PointCloud2,
+                "clearing": PointCloud2,
+            }
+        )
 
     def listen(self, parameters: OccupancyParameters, ids: MaskIds, worker: Worker) -> None:
         """Subscribe; a complete match wakes the worker when it is idle."""
@@ -83,52 +72,32 @@ class OccupancyCamera:
             self.disagreement = ids.disagreement(listed)
 
         self._guard = self._node.create_guard_condition(wake, callback_group=worker)
-        callbacks: Mapping[str, tuple[type, Callable[..., None]]] = {
-            "label_mask": (Image, self._on_mask),
-            "camera_info": (CameraInfo, pairing.on_info),
-            **{name: (Image, partial(self._on_companion, name)) for name in COMPANIONS},
-        }
-        # Set at once: timers of the executor's thread look at them meanwhile.
-        self._inputs = {
-            name: NewestSubscription(
-                self._node,
-                kind,
-                self._topic(name),
-                callback,
-                reliability=parameters.qos_reliability,
-                group=self._node.default_callback_group,
-            )
-            for name, (kind, callback) in callbacks.items()
-        }
+        hear = partial(self.inputs.listen, reliability=parameters.qos_reliability)
+        hear("label_mask", Image, self._on_mask)
+        hear("camera_info", CameraInfo, pairing.on_info)
+        for name in COMPANIONS:
+            hear(name, Image, partial(self._on_companion, name))
         if LabelInfo is not None:
-            self._names = self._node.create_subscription(
-                LabelInfo, self._topic("label_info"), compare, LATCHED
+            self.inputs.listen(
+                "label_info",
+                LabelInfo,
+                compare,
+                reliability="reliable",
+                durability=DurabilityPolicy.TRANSIENT_LOCAL,
             )
 
     def deafen(self) -> None:
         """End the subscriptions; the worker is closed by then."""
-        for subscription in self._inputs.values():
-            subscription.destroy()
-        self._inputs = {}
-        if self._names is not None:
-            self._node.destroy_subscription(self._names)
+        self.inputs.destroy()
         if self._guard is not None:
             self._node.destroy_guard_condition(self._guard)
-        self._names = self._guard = None
+        self._guard = None
         self.disagreement = ""
 
     def refresh(self) -> None:
         """Follow what the publishers offer now."""
-        for subscription in self._inputs.values():
-            subscription.refresh()
+        self.inputs.refresh()
         self._expect_companions()
-
-    def unheard(self) -> list[str]:
-        """Return why publishers of the inputs are not heard."""
-        texts = [s.mismatch() for s in self._inputs.values()]
-        if self._names is not None:
-            texts.append(unheard(self._node, self._names))
-        return [text for text in texts if text]
 
     # As a source of the worker
 
@@ -152,38 +121,24 @@ class OccupancyCamera:
 
     # Outputs
 
-    def publish_label_info(self, space: LabelSpace, header: Header) -> None:
-        """Tell the names of the groups, where vision_msgs is installed."""
-        if "costmap/label_info" in self._outputs:
-            self._outputs["costmap/label_info"].publish(label_info(space, header, threshold=0.0))
-
     def publish(self, result: Result, header: Header, parameters: OccupancyParameters) -> None:
         """Publish the set for the semantic layer, then what stands and what is free."""
         p = parameters
         here = Header(stamp=header.stamp, frame_id=self.frame_of(header))
         reduced = result.reduced
-        self._send("costmap/label_mask", fill_image(Image(), reduced.mask, "mono8", here))
-        self._send("costmap/confidence", fill_image(Image(), reduced.confidence, "mono8", here))
-        self._send("costmap/points", self._cloud(reduced.points, here))
+        self.outputs.publish_image("costmap/label_mask", reduced.mask, "mono8", here)
+        self.outputs.publish_image("costmap/confidence", reduced.confidence, "mono8", here)
+        self._publish_cloud("costmap/points", reduced.points, here)
         base = Header(stamp=header.stamp, frame_id=p.base_frame)
         lethal = result.lethal(p.settings().costs)
         for output, points in (("obstacles", lethal), ("clearing", result.free)):
             columns = raised(points, low=p.column_low, high=p.column_high, step=p.column_step)
-            self._send(output, self._cloud(columns, base))
+            self._publish_cloud(output, columns, base)
 
     def complaint(self) -> str:
         """Return what is wrong with what comes in, or an empty string."""
-        unheard = self.unheard()
-        if unheard:
-            return unheard[0]
-        masks = self._inputs.get("label_mask")
-        if masks is not None and time.monotonic() - self._last_mask > QUIET:
-            if masks.publishers() == 0:
-                return f"nobody publishes {masks.topic}"
-            return f"no mask on {masks.topic} for {QUIET:g} s"
-        if time.monotonic() - self.monitor.last_error_time < ERROR_SHOWN:
-            return self.monitor.last_error
-        return ""
+        silence = self.inputs.complaint("label_mask", "mask", last=self._last_mask)
+        return silence or self.monitor.recent_error(time.monotonic())
 
     def values(self, now: float) -> dict[str, str]:
         """Return what diagnostics tell of this camera."""
@@ -193,14 +148,8 @@ class OccupancyCamera:
             **self.monitor.values(now),
         }
 
-    def _topic(self, name: str) -> str:
-        return str(self._node.resolve_topic_name(f"{self._prefix}{name}"))
-
-    def _send(self, output: str, message: Any) -> None:
-        self._outputs[output].publish(message)
-
-    def _cloud(self, points: Any, header: Header) -> PointCloud2:
-        return fill_cloud(PointCloud2(), points, header, field=PointField)
+    def _publish_cloud(self, output: str, points: Any, header: Header) -> None:
+        self.outputs.publish(output, fill_cloud(PointCloud2(), points, header, field=PointField))
 
     # Inputs
 
@@ -215,7 +164,7 @@ class OccupancyCamera:
         self._wake()
 
     def _expect_companions(self) -> None:
-        heard = {n: self._inputs.get(n) for n in COMPANIONS}
+        heard = {n: self.inputs.get(n) for n in COMPANIONS}
         self._pairing.expect(n for n, s in heard.items() if s is not None and s.publishers() > 0)
         self._wake()
 

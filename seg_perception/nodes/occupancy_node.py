@@ -13,9 +13,8 @@ from std_msgs.msg import Header
 
 from seg_perception import runtimes, weights
 from seg_perception.errors import GeometryError, SegPerceptionError
-from seg_perception.monitor import LookMonitor
+from seg_perception.monitor import ERROR_SHOWN, LookMonitor
 from seg_perception.nodes import label_info, params, poses
-from seg_perception.nodes.camera import ERROR_SHOWN
 from seg_perception.nodes.grids import Grids
 from seg_perception.nodes.managed_node import Health, ManagedNode, run
 from seg_perception.nodes.occupancy_camera import OccupancyCamera
@@ -78,7 +77,7 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
     def _listen(self, camera: OccupancyCamera) -> None:
         if self._ids is not None:
             header = Header(stamp=self.get_clock().now().to_msg())
-            camera.publish_label_info(self._ids.groups, header)
+            camera.outputs.publish_label_info(self._ids.groups, header)
             camera.listen(self._settings, self._ids, self._worker)
 
     # One look

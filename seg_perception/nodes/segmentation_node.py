@@ -64,7 +64,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
         if self._segmenter is not None:
             header = Header(stamp=self.get_clock().now().to_msg())
             threshold = self._settings.min_confidence
-            camera.publish_label_info(self._segmenter.space, header, threshold=threshold)
+            camera.outputs.publish_label_info(self._segmenter.space, header, threshold=threshold)
         camera.listen(self._settings, self._worker)
 
     # One picture
@@ -90,7 +90,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
         result = segmenter(
             picture.image,
             picture.encoding,
-            confidence=camera.is_wanted("confidence"),
+            confidence=camera.outputs.is_wanted("confidence"),
             min_confidence=parameters.min_confidence,
         )
         camera.publish(picture, result, message.header, parameters, segmenter.space)

@@ -6,7 +6,7 @@ from typing import Any
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from seg_perception.offers import REMEDIES, End, mismatch
@@ -33,9 +33,10 @@ class NewestSubscription:
         *,
         reliability: str,
         group: CallbackGroup,
+        durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
     ) -> None:
         self._node, self._kind, self._callback, self._group = node, kind, callback, group
-        self._choice = reliability
+        self._choice, self._durability = reliability, durability
         self.topic = topic
         self._policy = self._wanted()
         self._subscription = self._create()
@@ -68,14 +69,33 @@ class NewestSubscription:
 
     def mismatch(self) -> str:
         """Return why a publisher of the topic cannot be heard, or an empty string."""
-        return unheard(self._node, self._subscription)
+        try:
+            topic = self._subscription.topic_name
+        except InvalidHandle:  # it was just ended beside the timer that asks
+            return ""
+        wanted = End(
+            self._node.get_name(),
+            type_name(self._kind),
+            self._policy.name.lower(),
+            self._durability.name.lower(),
+        )
+        for offered in publishers(self._node, topic):
+            found = mismatch(topic, offered, wanted)
+            if found is not None:
+                return f"{found.text}: {REMEDIES[found.policy]}"
+        return ""
 
     def destroy(self) -> None:
         """End the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     def _create(self) -> Any:
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=self._policy)
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=1,
+            reliability=self._policy,
+            durability=self._durability,
+        )
         return self._node.create_subscription(
             self._kind, self.topic, self._callback, qos, callback_group=self._group
         )
@@ -99,22 +119,6 @@ def subscribers(node: Node, topic: str) -> list[End]:
     return [_end(info) for info in node.get_subscriptions_info_by_topic(topic)]
 
 
-def unheard(node: Node, subscription: Any) -> str:
-    """Return why a subscription does not hear a publisher of its topic, or an empty string."""
-    topic, qos = subscription.topic_name, subscription.qos_profile
-    wanted = End(
-        node.get_name(),
-        type_name(subscription.msg_type),
-        qos.reliability.name.lower(),
-        qos.durability.name.lower(),
-    )
-    for offered in publishers(node, topic):
-        found = mismatch(topic, offered, wanted)
-        if found is not None:
-            return f"{found.text}: {REMEDIES[found.policy]}"
-    return ""
-
-
 def type_name(kind: type) -> str:
     """Return a message type's name as the graph has it, as in sensor_msgs/msg/Image."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
@@ -122,6 +126,5 @@ def type_name(kind: type) -> str:
 
 def _end(info: TopicEndpointInfo) -> End:
     qos = info.qos_profile
-    return End(
-        info.node_name, info.topic_type, qos.reliability.name.lower(), qos.durability.name.lower()
-    )
+    name = f"{info.node_namespace}/{info.node_name}".lstrip("/")
+    return End(name, info.topic_type, qos.reliability.name.lower(), qos.durability.name.lower())
