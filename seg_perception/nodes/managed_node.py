@@ -4,6 +4,7 @@ import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Generic, Protocol, TypeVar
 
 import rclpy
@@ -30,6 +31,21 @@ GRAPH_PERIOD = 0.5  # seconds between looks at the publishers' offers
 WARN_PERIOD = 5.0  # seconds between warnings about what is skipped
 
 Health = tuple[bytes, str]  # level and message of a diagnostic
+Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+
+def told(transition: Transition) -> Transition:
+    """Tell what a transition raises, and go on to on_error: rclpy swallows it without a word."""
+
+    @wraps(transition)
+    def run(node: "ManagedNode[Any, Any]", state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node.tell(f"cannot {transition.__name__.removeprefix('on_')}", error)
+            return TransitionCallbackReturn.ERROR
+
+    return run
 
 
 class Stream(Source, Protocol):
@@ -68,7 +84,7 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         super().__init__(name, **options)
         self._kind, self._topic = parameters, name.removesuffix("_node")
         self._state = "unconfigured"
-        self._config_error = ""
+        self._error = ""  # of the transition that failed
         self._cameras: list[AnyCamera] = []
         self._checks = [params.refuse_bad_values(parameters, self._is_configured)]
         self._start_complaints = params.declare(self, parameters)
@@ -129,23 +145,18 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
 
     # Lifecycle
 
+    @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load what the work needs, create the publishers."""
         self._state = "configuring"
-        try:
-            if self._start_complaints:
-                raise SegPerceptionError("; ".join(self._start_complaints.values()))
-            self._configure(params.read(self, self._kind))
-        except Exception as error:  # rclpy would swallow any other without a word
-            known = isinstance(error, SegPerceptionError)
-            self._config_error = str(error) if known else repr(error)
-            self._withdraw()
-            self.get_logger().fatal(f"cannot configure: {self._config_error}")
-            return TransitionCallbackReturn.FAILURE
-        self._config_error = ""
+        if self._start_complaints:
+            raise SegPerceptionError("; ".join(self._start_complaints.values()))
+        self._configure(params.read(self, self._kind))
+        self._error = ""
         self._state = "inactive"
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras."""
         result = super().on_activate(state)
@@ -155,23 +166,38 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         self._state = "active"
         return result
 
+    @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; what was configured stays."""
         self._stop_listening()
         self._state = "inactive"
         return super().on_deactivate(state)
 
+    @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give everything back."""
         self._stop_listening()
         self._withdraw()
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End in any state."""
         self._stop_listening()
         self._state = "finalized"
         return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back after a transition that failed; the node may be configured anew."""
+        self._stop_listening()
+        self._withdraw()
+        return TransitionCallbackReturn.SUCCESS
+
+    def tell(self, what: str, error: Exception) -> None:
+        """Show an error in diagnostics until the node is configured."""
+        self._error = str(error) if isinstance(error, SegPerceptionError) else repr(error)
+        if self.context.ok():  # whatever is under way fails once the node is told to stop
+            self.get_logger().fatal(f"{what}: {self._error}")
 
     def _start(self) -> None:
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -253,16 +279,16 @@ class ManagedNode(LifecycleNode, Generic[AnyCamera, Parameters]):
     def _status(self, camera: AnyCamera | None) -> DiagnosticStatus:
         level, message = self._health(camera)
         values = {"state": self._state, **self._values(camera)}
-        if self._config_error:
-            values["last_error"] = self._config_error
+        if self._error:
+            values["last_error"] = self._error
         if camera is not None:
             values["clock"] = self._clock_complaint(camera)
         topic = camera.name if camera is not None and camera.name else self._topic
         return status(f"{self.get_name()}: {topic}", level, message, values)
 
     def _health(self, camera: AnyCamera | None) -> Health:
-        if self._config_error:
-            return DiagnosticStatus.ERROR, self._config_error
+        if self._error:
+            return DiagnosticStatus.ERROR, self._error
         if self._state != "active" or camera is None:
             return DiagnosticStatus.OK, self._state
         level, message = self._condition(camera)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread, current_thread
 from typing import Any, Protocol
 
 from rclpy.callback_groups import CallbackGroup
@@ -37,6 +38,7 @@ class Worker(CallbackGroup):
         self._node = node
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self._job: Future[None] | None = None
+        self._thread: Thread | None = None  # of the jobs
         self._is_busy = False
         self._sources: list[Source] = []  # the one served longest ago first
 
@@ -45,12 +47,9 @@ class Worker(CallbackGroup):
         self._sources = list(sources)
 
     def close(self) -> None:
-        """Serve nothing more, and return when the running job has ended.
-
-        Call it from another thread than the job's.
-        """
+        """Serve nothing more, and return when the running job has ended, or is the caller."""
         self._sources = []
-        if self._job is not None:
+        if self._job is not None and self._thread is not current_thread():
             self._job.result()
 
     def serve(self, source: Source, message: Any, info: dict[str, Any]) -> None:
@@ -77,6 +76,7 @@ class Worker(CallbackGroup):
         pass
 
     def _run(self, job: Callable[..., None], *arguments: Any) -> None:
+        self._thread = current_thread()
         try:
             job(*arguments)
         finally:
