@@ -186,9 +186,10 @@ def test_distributions_before_jazzy_are_refused(environment: Mapping[str, str], 
 
 def test_small_sockets_matter_most_without_shared_memory() -> None:
     small = 212_992
-    assert middleware.check_sockets(small, is_shared=True).level == "note"
-    assert middleware.check_sockets(small, is_shared=False).level == "warning"
-    assert middleware.check_sockets(32 * MB, is_shared=False).level == "ok"
+    assert middleware.check_sockets(small, "shared").level == "note"
+    assert middleware.check_sockets(small, "udp").level == "warning"
+    assert middleware.check_sockets(small, "tcp").level == "ok"
+    assert middleware.check_sockets(32 * MB, "udp").level == "ok"
 
 
 # Models
@@ -411,7 +412,8 @@ def test_best_effort_pictures_that_are_lost_without_the_profile_are_told(
     ros.wait(lambda: ros.node.count_publishers("/camera/image"))
     lost = next(f for f in check_graph(["camera/image"], 2.0) if f.check == "camera")
     assert lost.level == "error"
-    assert "set the profile on both ends" in lost.do
+    assert "follow profile" in lost.do
+    assert "on both ends" in lost.do
 
 
 # The command

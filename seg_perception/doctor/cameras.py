@@ -40,7 +40,7 @@ def check_arrival(camera: CameraSeen) -> Finding:
     policies = ", ".join(sorted({p.reliability.replace("_", " ") for p in camera.publishers}))
     offer = f"{camera.topic} ({policies})"
     lost = "pictures are lost on the way: the Fast DDS profile, shared memory or network buffers"
-    do = "see profile, shared memory and sockets above; set the profile on both ends"
+    do = "follow profile, shared memory and sockets above, on both ends"
     if camera.received < 2:  # one alone tells neither rate nor loss
         kinds = {p.kind for p in camera.publishers}
         if camera.kind not in kinds:

@@ -4,14 +4,16 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
+from seg_perception.doctor import transports
 from seg_perception.doctor.finding import Finding, error, note, ok, warning
+from seg_perception.doctor.transports import PICTURE
 from seg_perception.launch_arguments import FASTDDS, OLD_NAME, PROFILE_VARIABLES, is_fastdds
 
 DISTRIBUTIONS = ("jazzy", "kilted", "lyrical", "rolling")
 OLDER = ("foxy", "galactic", "humble", "iron")
-PICTURE = 4 * 2**20  # bytes; a smaller segment or buffer loses pictures of 1280x720 and more
-RMEM = Path("/proc/sys/net/core/rmem_max")
+SOCKETS = (Path("/proc/sys/net/core/rmem_max"), Path("/proc/sys/net/core/wmem_max"))
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
 
@@ -21,12 +23,13 @@ def check(environment: Mapping[str, str], version_of: Callable[[str], str]) -> I
     distribution = distribution_of(environment, version_of)
     yield check_distribution(distribution, environment)
     rmw = environment.get("RMW_IMPLEMENTATION") or FASTDDS
+    limits = [int(p.read_text("utf-8")) for p in SOCKETS if p.is_file()]
     if is_fastdds(environment):
-        yield check_profile(environment, distribution)
+        yield check_profile(environment, distribution, min(limits, default=None))
     else:
         yield ok("middleware", f"{rmw}; profiles of Fast DDS do not count")
-    if RMEM.is_file():
-        yield check_sockets(int(RMEM.read_text("utf-8")), is_shared=is_fastdds(environment))
+    if limits:
+        yield check_sockets(limits[0], carrier_of(environment, distribution))
     yield from check_domain(environment)
 
 
@@ -58,53 +61,115 @@ def check_distribution(distribution: str, environment: Mapping[str, str]) -> Fin
     return ok("distribution", f"{distribution} ({where})")
 
 
-def check_profile(environment: Mapping[str, str], distribution: str) -> Finding:
-    """Ask for the profile without which best-effort pictures are lost between processes."""
-    read = PROFILE_VARIABLES[1:] if distribution in OLD_NAME else PROFILE_VARIABLES
-    name = next((n for n in read if environment.get(n)), "")
-    if name:
-        return _check_profile_file(name, Path(environment[name]))
+class Profile(NamedTuple):
+    """A profile that a variable names: its largest shared memory, bytes; `problem` when unread.
+
+    `is_own` tells that it names all its transports itself.
+    """
+
+    variable: str
+    path: Path
+    memory: int = 0
+    is_own: bool = False
+    problem: str = ""
+
+
+def profile_of(environment: Mapping[str, str], distribution: str) -> Profile | None:
+    """Return the profile that this distribution reads, if one is named."""
+    name = next((n for n in _read(distribution) if environment.get(n)), "")
+    if not name:
+        return None
+    path = Path(environment[name])
+    try:
+        parts = [(e.tag, e.text or "") for e in ElementTree.parse(path).iter()]
+        sizes = [int(text or 0) for tag, text in parts if tag.endswith("segment_size")]
+    except (OSError, ElementTree.ParseError, ValueError) as problem:
+        return Profile(name, path, problem=str(problem))
+    uses = [t.strip() for tag, t in parts if tag.endswith("useBuiltinTransports")]
+    return Profile(name, path, max(sizes, default=0), "false" in uses)
+
+
+def _read(distribution: str) -> tuple[str, ...]:
+    return PROFILE_VARIABLES[1:] if distribution in OLD_NAME else PROFILE_VARIABLES
+
+
+def check_profile(
+    environment: Mapping[str, str], distribution: str, buffers: int | None = None
+) -> Finding:
+    """Ask for that without which best-effort pictures are lost between processes.
+
+    `buffers` are the bytes that the kernel grants to a socket, None where it does not tell.
+    """
+    profile = profile_of(environment, distribution)
+    large = transports.check(environment, buffers)
+    if profile is not None and not (large and not profile.is_own and profile.memory < PICTURE):
+        return _check_profile_file(profile, environment.get(transports.VARIABLE, ""))
+    if large is not None:
+        return large
     unread = next((n for n in PROFILE_VARIABLES if environment.get(n)), "")
+    given = environment.get(transports.VARIABLE)
+    found = f"{unread} is set, and {distribution} reads {_read(distribution)[0]}"
+    found = found if unread else "no Fast DDS profile"
+    if given:
+        known = "" if transports.parse(given) else ", which Fast DDS does not understand"
+        found += f", and {transports.VARIABLE}={given}{known}"
     return warning(
         "profile",
-        f"{unread} is set, and {distribution} reads {read[0]}" if unread else "no Fast DDS profile",
+        found,
         "best-effort pictures of 640x480 and larger are almost all lost between two processes",
-        f"on both ends, camera and node: export {read[0]}={environment.get(unread) or PROFILE}",
+        "on both ends, camera and node: export "
+        f"{_read(distribution)[0]}={environment.get(unread) or PROFILE}",
     )
 
 
-def _check_profile_file(name: str, path: Path) -> Finding:
-    means = "Fast DDS ignores it, and best-effort pictures are lost as without one"
-    do = f"on both ends, camera and node: export {name}={PROFILE}"
-    try:
-        sizes = [
-            int(e.text or 0)
-            for e in ElementTree.parse(path).iter()
-            if e.tag.endswith("segment_size")
-        ]
-    except (OSError, ElementTree.ParseError, ValueError) as problem:
-        return error("profile", f"{name}={path} cannot be read: {problem}", means, do)
-    if max(sizes, default=0) < PICTURE:
+def _check_profile_file(profile: Profile, builtin: str) -> Finding:
+    if profile.problem:
+        return error(
+            "profile",
+            f"{profile.variable}={profile.path} cannot be read: {profile.problem}",
+            "Fast DDS ignores it, and best-effort pictures are lost as without one",
+            f"on both ends, camera and node: export {profile.variable}={PROFILE}",
+        )
+    if profile.memory < PICTURE:
         return warning(
             "profile",
-            f"{path} names no shared memory of {PICTURE >> 20} MB or more",
+            f"{profile.path} names no shared memory of {PICTURE >> 20} MB or more",
             "best-effort pictures larger than its segment are lost between two processes",
             f"give its SHM transport a segment_size of 67108864, as {PROFILE} does",
         )
-    return ok("profile", f"{path}: {max(sizes) >> 20} MB of shared memory")
+    found = f"{profile.path}: {profile.memory >> 20} MB of shared memory"
+    if builtin and profile.is_own:
+        return note(
+            "profile",
+            f"{found}; {transports.VARIABLE}={builtin} has no effect beside it",
+            "a camera that is started with LARGE_DATA and without this profile is not heard",
+            "set the profile on both ends, camera and node",
+        )
+    return ok("profile", found)
 
 
-def check_sockets(rmem_max: int, *, is_shared: bool) -> Finding:
-    """Compare the kernel's largest receive buffer, bytes, with a picture.
+def carrier_of(environment: Mapping[str, str], distribution: str) -> str:
+    """Return what carries pictures best: tcp (to anywhere), shared memory, or udp alone."""
+    if not is_fastdds(environment):
+        return "udp"
+    profile = profile_of(environment, distribution)
+    is_overruled = profile is not None and profile.is_own
+    mode = "DEFAULT" if is_overruled else transports.mode_of(environment)
+    if mode in transports.LARGE:
+        return "tcp"
+    return "udp" if mode in transports.UDP else "shared"
 
-    `is_shared` tells whether pictures of this machine come through shared memory.
-    """
+
+def check_sockets(rmem_max: int, carrier: str) -> Finding:
+    """Compare the kernel's largest receive buffer, bytes, with a picture."""
     found = f"net.core.rmem_max is {rmem_max}"
     if rmem_max >= PICTURE:
         return ok("sockets", found)
+    if carrier == "tcp":
+        return ok("sockets", f"{found}; TCP (LARGE_DATA) loses no packets to it")
     means = "pictures that come over the network are larger and lose their packets"
     do = "sudo sysctl -w net.core.rmem_max=16777216"
-    if is_shared:
+    if carrier == "shared":
         return note("sockets", found, f"{means}; those of this machine use shared memory", do)
     return warning("sockets", found, means, do)
 
