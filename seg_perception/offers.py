@@ -16,7 +16,7 @@ REMEDIES = {
 class End(NamedTuple):
     """One end of a topic: a publisher with what it offers, or a subscriber with its wish."""
 
-    node: str
+    node: str  # with its namespace, without the first slash
     kind: str  # as in sensor_msgs/msg/Image
     reliability: str
     durability: str

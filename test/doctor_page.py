@@ -32,10 +32,15 @@ seg-perception doctor [--json] [--topic T ...] [--seconds 5] [--model M ...] [--
 looks at Python and packages, threads, shared memory, ROS distribution, middleware and its profile,
 sockets, domain, what runs networks, model files, and at the running graph: cameras (rate, loss,
 quality of service, encoding, stamps, camera_info, tf), `/clock`, and what segmentation_node and
-occupancy_node say of themselves; it knows them by these names. Run it on the node's computer and in
-its shell: it sees what a node would see there. It changes nothing, but while it listens every
-camera sends its pictures once more; on a busy robot name one with `--topic`. Otherwise topics of
-pictures that no node of ours hears give warnings at most, where one is heard.
+occupancy_node say of themselves; it knows them by their services, topics and parameters, whatever
+their names and namespaces are, and asks tf for the cameras in their own `base_frame`. Run it on the
+node's computer and in its shell: it sees what a node would see there. It changes nothing, but while
+it listens every camera sends its pictures once more; on a busy robot name one with `--topic`.
+Otherwise topics of pictures that no node of ours hears give warnings at most, where one is heard.
+
+`FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA` is judged by what it does: TCP carries the pictures of other
+computers, shared memory of twice its `sockets_size` those of this one, and it counts only where no
+profile names transports and discovery is not limited to this computer.
 
 Each finding has a level, what was found, what it means and what to do. Exit status: 1 when one is
 an error, 0 otherwise. `--json` prints `{"schema": 1, "findings": [{"level", "check", "found",

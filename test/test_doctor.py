@@ -28,6 +28,7 @@ from seg_perception.doctor.observation import (
     NodeSeen,
     Observation,
     StatusSeen,
+    TransformSeen,
 )
 from seg_perception.launch_arguments import PROFILE_VARIABLES
 from seg_perception.offers import End
@@ -39,7 +40,6 @@ WELL = CameraSeen(
     topic="/c/image", kind=OFFER.kind, seconds=5.0, publishers=[OFFER], received=51, sent=51,
     span=5.0, encoding="rgb8", width=64, height=48, frame_id="lens", stamp=1000.0, arrived=1000.01,
     info_topic="/c/camera_info", info_publishers=1, info=CameraInfoSeen(50.0, 64, 48, "lens"),
-    transform="",
 )  # fmt: skip
 MB = 2**20
 
@@ -275,8 +275,8 @@ def observed(**changes: Any) -> Observation:
     node = NodeSeen("/s", False, [StatusSeen("s: s", 0, "segmenting", "active")])
     values: dict[str, Any] = {
         "rmw": "rmw_fastrtps_cpp", "seconds": 5.0, "clock_publishers": [], "ticks": 0,
-        "has_tf": True, "base_frame": "base_link", "are_named": False, "cameras": [WELL],
-        "nodes": [node], "links": [],
+        "has_tf": True, "are_named": False, "cameras": [WELL],
+        "transforms": [TransformSeen("base_link", "lens", "")], "nodes": [node], "links": [],
     }  # fmt: skip
     return Observation(**{**values, **changes})
 
@@ -295,7 +295,10 @@ def observed(**changes: Any) -> Observation:
          "nodes", "error", "no model"),
         ({"ticks": 9, "clock_publishers": ["player"]}, "clock", "warning", "player publishes"),
         ({"has_tf": False}, "tf", "note", "tf2_ros is not installed"),
-        ({"cameras": [changed(WELL, transform="no such frame")]}, "tf", "warning", "no such frame"),
+        ({"transforms": [TransformSeen("chassis", "lens", "no such frame")]}, "tf", "warning",
+         "chassis -> lens: no such frame"),
+        ({"nodes": [NodeSeen("/robot/s", False, [StatusSeen("s: s", 2, "no model", "active")])]},
+         "nodes", "error", "robot/s: s: active, no model"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_graph_is_told(

@@ -38,12 +38,17 @@ def check(seen: Observation) -> Iterator[Finding]:
         yield from check_node(node, seen.seconds)
         yield from check_sim_time(node, seen)
     for link in seen.links:
-        yield from check_link(link, {n.name.rpartition("/")[2] for n in seen.nodes})
+        yield from check_link(link, _own(seen))
+
+
+def _own(seen: Observation) -> set[str]:
+    """Return our nodes as ends of topics name them."""
+    return {node.name.lstrip("/") for node in seen.nodes}
 
 
 def _spare(seen: Observation) -> set[str]:
     """Return the topics that nobody named, and that our nodes leave for others that they hear."""
-    own = {node.name.rpartition("/")[2] for node in seen.nodes}
+    own = _own(seen)
     wanted = [k.topic for k in seen.links if any(s.node in own for s in k.subscribers)]
     found = {camera.topic for camera in seen.cameras}
     heard = {t for t in found if any(w == t or w.startswith(f"{t}/") for w in wanted)}
@@ -60,7 +65,8 @@ def check_node(node: NodeSeen, seconds: float) -> Iterator[Finding]:
             "look at its log, and start it again",
         )
     for status in node.statuses:
-        found = f"{status.name}: {status.state}, {status.message}"
+        space = node.name.rpartition("/")[0].lstrip("/")  # of which a status says nothing
+        found = f"{space and f'{space}/'}{status.name}: {status.state}, {status.message}"
         level = LEVELS.get(status.level)
         if level is not None:
             yield level("nodes", found, f"{node.name} says so itself", "follow its message")
@@ -77,7 +83,7 @@ def check_sim_time(node: NodeSeen, seen: Observation) -> Iterator[Finding]:
     """Compare a node's use_sim_time with who publishes /clock."""
     if node.use_sim_time is None:
         yield warning(
-            "clock", f"{node.name} did not say its use_sim_time", "its services do not answer",
+            "clock", f"{node.name} did not say its parameters", "its services do not answer",
             "look at its log, and start it again",
         )  # fmt: skip
     elif node.use_sim_time and not seen.ticks:
@@ -125,16 +131,15 @@ def check_transforms(seen: Observation) -> Iterator[Finding]:
             "sudo apt install ros-$ROS_DISTRO-tf2-ros, where there is tf",
         )
         return
-    for camera in seen.cameras:
-        if not camera.frame_id:
-            continue
-        what = f"{seen.base_frame} -> {camera.frame_id}"
-        if camera.transform:
+    for transform in seen.transforms:
+        what = f"{transform.parent} -> {transform.child}"
+        if transform.failure:
             yield warning(
                 "tf",
-                f"{what}: {camera.transform}",
+                f"{what}: {transform.failure}",
                 "occupancy_node cannot place what this camera sees",
-                "publish the transform (robot_state_publisher), or set pose_source to parameters",
+                "publish the transform (robot_state_publisher), set base_frame to the robot's "
+                "frame, or set pose_source to parameters",
             )
         else:
             yield ok("tf", what)

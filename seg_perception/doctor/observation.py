@@ -22,8 +22,7 @@ class CameraSeen:
 
     `sent` counts by the publishers' sequence numbers, None where the middleware has none. `stamp`,
     `arrived` (system clock) and `simulated` (/clock then, None without) are the newest picture's.
-    `unreadable` says why the newest picture cannot be decoded, `transform` why tf does not place
-    it (None where tf2_ros is missing).
+    `unreadable` says why the newest picture cannot be decoded.
     """
 
     topic: str
@@ -44,7 +43,6 @@ class CameraSeen:
     info_topic: str = ""
     info_publishers: int = 0
     info: CameraInfoSeen | None = None
-    transform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,20 @@ class StatusSeen:
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """One of this package's nodes; `use_sim_time` is None where it did not answer."""
+    """One of this package's nodes, by its full name; `use_sim_time` is None without an answer."""
 
     name: str
     use_sim_time: bool | None
     statuses: list[StatusSeen]
+
+
+@dataclass(frozen=True)
+class TransformSeen:
+    """A look-up in tf; `failure` is empty where tf knows the place of `child` in `parent`."""
+
+    parent: str
+    child: str
+    failure: str
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,9 @@ class Observation:
     clock_publishers: list[str]
     ticks: int  # messages on /clock
     has_tf: bool
-    base_frame: str
     are_named: bool  # the cameras, by the user; else they are all that were found
     cameras: list[CameraSeen]
+    transforms: list[TransformSeen]  # of the cameras, in each frame that a map is made in
     nodes: list[NodeSeen]
     links: list[LinkSeen]
 
@@ -101,6 +108,7 @@ class Observation:
             **{
                 **values,
                 "cameras": [_camera(c) for c in values["cameras"]],
+                "transforms": [TransformSeen(**t) for t in values["transforms"]],
                 "nodes": [_node(n) for n in values["nodes"]],
                 "links": [_link(link) for link in values["links"]],
             }

@@ -48,7 +48,7 @@ class CameraProbe:
         """Frame of the newest picture."""
         return str(self._image.header.frame_id) if self._image is not None else ""
 
-    def seen(self, seconds: float, transform: str | None) -> CameraSeen:
+    def seen(self, seconds: float) -> CameraSeen:
         """Return everything that was heard in so many seconds."""
         image, info = self._image, self._info
         about = CameraSeen(
@@ -59,7 +59,6 @@ class CameraProbe:
             info_topic=self._info_topic,
             info_publishers=self._node.count_publishers(self._info_topic),
             info=_calibration(info) if info is not None else None,
-            transform=transform,
         )
         if image is None:
             return about

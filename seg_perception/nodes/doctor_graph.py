@@ -11,7 +11,6 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import GetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -19,18 +18,24 @@ from rclpy.time import Time
 from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 
-from seg_perception.doctor.observation import LinkSeen, NodeSeen, Observation, StatusSeen
+from seg_perception.doctor import identity
+from seg_perception.doctor.observation import (
+    LinkSeen,
+    NodeSeen,
+    Observation,
+    StatusSeen,
+    TransformSeen,
+)
+from seg_perception.nodes import doctor_nodes
 from seg_perception.nodes.doctor_camera import KINDS, CameraProbe
+from seg_perception.nodes.doctor_nodes import OwnNode
 from seg_perception.nodes.poses import tf2_ros
 from seg_perception.nodes.subscription import publishers, subscribers
 from seg_perception.offers import End
-from seg_perception.parameters import OccupancyParameters
 
 SETTLED = 1.5  # seconds without news after which a graph counts as known
 DISCOVERY = 7.0  # seconds until then at most; processes announce themselves every 3 s
 MEETING = 2.0  # seconds at most until publishers know of the subscriptions, and pictures come
-ANSWER = 2.0  # seconds that a node has to tell its parameters
-OWN = ("segmentation_node", "occupancy_node")
 QUEUE = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -43,7 +48,7 @@ class Observer:
         self._executor.add_node(self.node)
         self._now: float | None = None  # /clock, seconds
         self._ticks = 0
-        self._statuses: dict[str, StatusSeen] = {}
+        self._statuses: dict[tuple[bytes, str], StatusSeen] = {}  # by publisher and name
         self.node.create_subscription(Clock, "/clock", self._on_clock, QUEUE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QUEUE)
         self._tf = tf2_ros.Buffer(node=self.node) if tf2_ros is not None else None
@@ -53,28 +58,25 @@ class Observer:
     def observe(self, seconds: float, topics: Sequence[str]) -> Observation:
         """Discover, then listen."""
         self._discover(topics)
-        own = self._own_nodes()
         probes = [
             CameraProbe(self.node, topic, kind, lambda: self._now)
-            for topic, kind in self._choose(topics, own).items()
+            for topic, kind in self._choose(topics).items()
         ]
         self.spin(MEETING, lambda: all(p.received for p in probes))
         self.spin(seconds)
-        own = self._own_nodes()  # names may come late
-        base = OccupancyParameters().base_frame
-        cameras = [p.seen(seconds, self._transform(base, p.frame_id)) for p in probes]
-        links = [self._link(topic) for topic in sorted(self._shared(own, probes))]
+        cameras = [p.seen(seconds) for p in probes]
+        own = doctor_nodes.find(self.node, self.spin)
         return Observation(
             rmw=get_rmw_implementation_identifier(),
             seconds=seconds,
             clock_publishers=[p.node for p in publishers(self.node, "/clock")],
             ticks=self._ticks,
             has_tf=self._tf is not None,
-            base_frame=base,
             are_named=bool(topics),
             cameras=cameras,
-            nodes=[self._look_at(name) for name in own],
-            links=links,
+            transforms=self._transforms(own, probes),
+            nodes=self._look_at(own),
+            links=[self._link(topic) for topic in sorted(self._shared(own, probes))],
         )
 
     def spin(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
@@ -100,16 +102,11 @@ class Observer:
 
     def _has_found(self, topics: Sequence[str]) -> bool:
         """Return whether the named topics, or pictures and a node of ours, are there."""
-        own = self._own_nodes()
-        chosen = self._choose(topics, own)
-        return bool(topics or own) and all(map(self.node.count_publishers, chosen)) and bool(chosen)
+        chosen = self._choose(topics)
+        is_there = bool(chosen) and all(map(self.node.count_publishers, chosen))
+        return is_there and bool(topics or doctor_nodes.candidates(self.node))
 
-    def _own_nodes(self) -> list[str]:
-        """Return the full names of this package's nodes, by the names they are born with."""
-        names = set(self.node.get_node_names_and_namespaces())
-        return sorted(f"{space.rstrip('/')}/{name}" for name, space in names if name in OWN)
-
-    def _choose(self, topics: Sequence[str], own: list[str]) -> dict[str, str]:
+    def _choose(self, topics: Sequence[str]) -> dict[str, str]:
         """Return topics of pictures and their types: those named, or all that are not our own."""
         known = {
             topic: kinds[0]
@@ -119,7 +116,7 @@ class Observer:
         named = {t if t.startswith("/") else f"/{t}": "" for t in topics}
         if named:
             return {t: known.get(t, next(iter(KINDS))) for t in named}
-        ours = {name.rpartition("/")[2] for name in own}
+        ours = {name.lstrip("/") for name in doctor_nodes.shown(self.node)}
         return {
             topic: kind
             for topic, kind in sorted(known.items())
@@ -127,20 +124,15 @@ class Observer:
             and {p.node for p in publishers(self.node, topic)} - ours
         }
 
-    def _shared(self, own: list[str], probes: list[CameraProbe]) -> set[str]:
+    def _shared(self, own: list[OwnNode], probes: list[CameraProbe]) -> set[str]:
         """Return the topics that cameras and our nodes have."""
         topics = {p.topic for p in probes}
-        for name in own:
-            space, _, short = name.rpartition("/")
-            for ends in (
-                self.node.get_publisher_names_and_types_by_node(short, space or "/"),
-                self.node.get_subscriber_names_and_types_by_node(short, space or "/"),
-            ):
-                topics.update(topic for topic, _ in ends)
+        for own_node in own:
+            topics.update(doctor_nodes.topics(self.node, own_node.name))
         return topics
 
     def _link(self, topic: str) -> LinkSeen:
-        mine = self.node.get_name()
+        mine = self.node.get_fully_qualified_name().lstrip("/")
 
         def others(ends: list[End]) -> list[End]:
             return [end for end in ends if end.node != mine]
@@ -149,40 +141,52 @@ class Observer:
             topic, others(publishers(self.node, topic)), others(subscribers(self.node, topic))
         )
 
-    def _look_at(self, name: str) -> NodeSeen:
-        short = name.rpartition("/")[2]
-        mine = [s for s in self._statuses.values() if s.name.split(":")[0] == short]
-        return NodeSeen(name, self._use_sim_time(name), mine)
+    def _look_at(self, own: list[OwnNode]) -> list[NodeSeen]:
+        """Return our nodes, each with what it says of itself."""
+        senders = doctor_nodes.senders(self.node, "/diagnostics")
+        said = [(senders.get(who, ""), s) for (who, _), s in self._statuses.items()]
 
-    def _use_sim_time(self, name: str) -> bool | None:
-        """Return a node's parameter, or None where it does not answer."""
-        client: Any = self.node.create_client(GetParameters, f"{name}/get_parameters")
-        self.spin(ANSWER, client.service_is_ready)
-        future = client.call_async(GetParameters.Request(names=["use_sim_time"]))
-        self.spin(ANSWER, future.done)
-        answer = future.result() if future.done() else None
-        self.node.destroy_client(client)
-        return bool(answer.values[0].bool_value) if answer is not None else None
+        def is_of(name: str, sender: str, status: StatusSeen) -> bool:
+            short = name.rpartition("/")[2]
+            return sender == name if sender else status.name.split(":")[0] == short
 
-    def _transform(self, base: str, frame: str) -> str | None:
-        """Return why tf does not place a frame, an empty string where it does, or None."""
-        if self._tf is None or not frame:
-            return None
-        try:
-            self._tf.lookup_transform(base, frame, Time())
-        except tf2_ros.TransformException as error:
-            return str(error)
-        return ""
+        return [
+            NodeSeen(
+                node.name,
+                node.parameters["use_sim_time"] if node.parameters else None,
+                [status for sender, status in said if is_of(node.name, sender, status)],
+            )
+            for node in own
+        ]
+
+    def _transforms(self, own: list[OwnNode], probes: list[CameraProbe]) -> list[TransformSeen]:
+        """Look each camera up in the base_frame of each node that asks tf."""
+        if self._tf is None:
+            return []
+        mappers = [node.parameters for node in own if node.kind == "occupancy_node"]
+        frames = sorted({p.frame_id for p in probes} - {""})
+        bases = identity.base_frames(mappers)
+        return [_look_up(self._tf, base, frame) for base in bases for frame in frames]
 
     def _on_clock(self, message: Clock) -> None:
         self._ticks += 1
         self._now = message.clock.sec + message.clock.nanosec / 1e9
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+    def _on_diagnostics(self, message: DiagnosticArray, info: Any) -> None:
+        who = bytes((info.get("publisher_gid") or {}).get("data", b""))  # older rclpy does not tell
         for s in message.status:
             state = next((v.value for v in s.values if v.key == "state"), "")
             level = s.level[0] if isinstance(s.level, bytes) else int(s.level)
-            self._statuses[s.name] = StatusSeen(s.name, level, s.message, state)
+            self._statuses[who, s.name] = StatusSeen(s.name, level, s.message, state)
+
+
+def _look_up(tf: Any, base: str, frame: str) -> TransformSeen:
+    """Ask tf for the newest place of a frame."""
+    try:
+        tf.lookup_transform(base, frame, Time())
+    except tf2_ros.TransformException as error:
+        return TransformSeen(base, frame, str(error))
+    return TransformSeen(base, frame, "")
 
 
 def _is_derived(topic: str, known: dict[str, str]) -> bool:
