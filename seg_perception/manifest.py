@@ -133,7 +133,8 @@ class OutputSpec:
             )
         if self.name is None or self.name == self.class_logits:
             raise ManifestError(
-                "with output class_logits say also output name: the masks' output, another one"
+                f"output class_logits is {self.class_logits!r} and output name {self.name!r}: name "
+                "the masks' output, another one"
             )
         if self.interpolation != "bilinear":
             raise ManifestError(
@@ -300,6 +301,12 @@ class Manifest:
         self.output.check()
         if self.official:
             self.official.check()
+            if self.output.interpolation != "bilinear":
+                raise ManifestError(
+                    f"official rules resize scores bilinearly to what the network saw, and output "
+                    f"interpolation is {self.output.interpolation}: leave one of them out (the "
+                    "last resize is official final)"
+                )
 
 
 Section = TypeVar("Section", Manifest, InputSpec, OutputSpec, OfficialSpec)

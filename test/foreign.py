@@ -91,8 +91,9 @@ def query_network(path: Path, *, entries: int = 5, layout: str = "NCHW") -> Path
         helper.make_node("Reshape", ["mean", "shape"], ["column"]),
         helper.make_node("Mul", ["column", "table"], ["queries"]),
     )
-    output = helper.make_tensor_value_info("queries", TensorProto.FLOAT, None)
-    return write_network(path, out_layout=layout, extra_nodes=nodes, extra_outputs=(output,))
+    names = ("queries", "mean")
+    extra = tuple(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
+    return write_network(path, out_layout=layout, extra_nodes=nodes, extra_outputs=extra)
 
 
 def query_table(entries: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Label images are exactly those of bilinear upsampling and argmax."""
+"""Label images are exactly those of upsampling, in every way, and argmax."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -95,6 +97,49 @@ def test_confidence_of_queries_is_the_winners_score(seed: int) -> None:
     assert confidence is not None
     exact = grown(case).amax(0).clamp(0, 1) * 255
     assert np.abs(confidence - exact.numpy()).max() <= 0.51
+
+
+def test_a_cubic_that_overshoots_its_samples_wins() -> None:
+    scores = np.full((2, 1, 4), 0.17, np.float32)
+    scores[1, 0] = [-1, 0, 0, -1]  # between the zeros it rises to 0.1875
+    labels = decoding.decode_scores(scores, (1, 36), interpolation="cubic")
+    assert labels[0, 17] == labels[0, 18] == 1
+    assert check(Case(scores, (1, 36), False, "cubic")).wrong == 0
+
+
+@pytest.mark.parametrize("size", [(30, 40), (60, 80), (75, 90), (200, 33)])
+@pytest.mark.parametrize("corners", [False, True])
+def test_masks_about_as_fine_as_the_picture_are_right_too(
+    size: tuple[int, int], corners: bool
+) -> None:
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(6), 9).astype(np.float32)
+    planes = random.normal(0, 3, (9, 60, 80)).astype(np.float32)
+    case = Case(planes, size, corners, shares=shares)
+    counts = check(case)
+    assert (counts.pixels, counts.wrong) == (size[0] * size[1], 0)
+    labels, confidence = decoding.decode_masks(planes, shares, size, align_corners=corners)
+    assert len(np.unique(labels)) == 6
+    assert confidence is not None
+    exact = grown(case).amax(0).clamp(0, 1) * 255
+    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+
+
+def test_many_sure_queries_do_not_add_up_their_errors() -> None:
+    random = np.random.default_rng(0)
+    planes = random.normal(0, 4, (200, 9, 12)).astype(np.float32)
+    shares = random.dirichlet(np.full(3, 30.0), 200).astype(np.float32)
+    assert check(Case(planes, (90, 120), False, shares=shares)).wrong == 0
+
+
+def test_fine_masks_of_many_queries_need_little_memory() -> None:
+    planes = np.zeros((50, 240, 320), np.float32)
+    tracemalloc.start()
+    decoding.decode_masks(planes, np.full((50, 19), 0.05, np.float32), (240, 320))
+    decoding.decode_masks(planes, np.full((50, 19), 0.05, np.float32), (960, 1280))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < planes.nbytes
 
 
 def test_of_equal_scores_the_smaller_class_wins() -> None:

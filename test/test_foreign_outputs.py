@@ -139,12 +139,18 @@ def test_the_official_mode_takes_queries_too(tmp_path: Path) -> None:
 
 REFUSALS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"kind": "logits"}, {}, "class_logits is of kind masks, not logits"),
-    ({"name": None}, {}, "say also output name"),
-    ({"name": "queries"}, {}, "say also output name"),
+    ({"name": None}, {}, "class_logits is 'queries' and output name None: name the masks' output"),
+    ({"name": "queries"}, {}, "class_logits is 'queries' and output name 'queries': name the ma"),
+    ({"class_logits": None}, {}, "gives 3 channels .*; where they are queries, name the output"),
     ({"interpolation": "cubic"}, {}, "masks with class_logits are interpolated bilinearly"),
     ({"interpolation": "lanczos"}, {}, "interpolation 'lanczos' must be one of bilinear, cubic"),
     ({"class_logits": "other"}, {}, "output.class_logits is 'other' but the network's outputs are"),
-    ({"class_logits": "logits", "name": "queries"}, {}, "masks have four dimensions and class_lo"),
+    ({"class_logits": "logits", "name": "queries"}, {}, "like masks: swap name and class_logits"),
+    (
+        {"class_logits": "mean"},
+        {},
+        r"masks have four dimensions and .* gives mean \(float32 \(1, 3",
+    ),
     ({}, {"entries": 4}, r"classes has 4 names, .* need one more than names"),
     ({"layout": "NHWC"}, {}, "tell of 3 queries, the masks logits .* of 12: correct the output's"),
 ]
@@ -178,6 +184,24 @@ def test_a_sigmoid_inside_the_network_is_noticed(tmp_path: Path) -> None:
     card = write_card(tmp_path / "c.yaml", output={"kind": "probabilities", "name": "y"})
     with pytest.raises(ManifestError, match="a sigmoid after the resize is kind: masks"):
         import_onnx(path, card, tmp_path / "m.onnx")
+
+
+def test_a_softmax_inside_the_network_is_noticed(tmp_path: Path) -> None:
+    path = query_network(tmp_path / "n.onnx")
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Softmax", ["queries"], ["shares"], axis=2))
+    model.graph.output.append(helper.make_tensor_value_info("shares", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    card = query_card(tmp_path / "c.yaml", class_logits="shares")
+    with pytest.raises(ManifestError, match="the softmax is inside the network: choose the output"):
+        import_onnx(path, card, tmp_path / "m.onnx")
+
+
+def test_official_rules_are_bilinear(tmp_path: Path) -> None:
+    card = score_card(tmp_path / "c.yaml", interpolation="cubic")
+    card.write_text(card.read_text() + "official: {short: 32}\n")
+    with pytest.raises(ManifestError, match="interpolation is cubic: leave one of them out"):
+        import_onnx(write_network(tmp_path / "n.onnx"), card, tmp_path / "m.onnx")
 
 
 def test_class_logits_that_are_no_numbers_are_named(tmp_path: Path) -> None:

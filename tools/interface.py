@@ -66,8 +66,9 @@ SEGMENTATION = Interface(
         ),
         Topic(
             "~/confidence", IMAGE, RELIABLE,
-            "mono8, the picture's size: softmax of the winning class x 255; computed when "
-            "subscribed or `min_confidence` is above 0",
+            "mono8, the picture's size: softmax of the winning class x 255, for models of kind "
+            "probabilities or masks its score; computed when subscribed or `min_confidence` is "
+            "above 0",
             "unless the model gives labels alone",
         ),
         Topic(

@@ -39,13 +39,24 @@ def dry_run(runtime: Runtime) -> None:
             ids.update(np.unique(y).tolist())
         else:
             ranges.append(_range(parts[0], channel=1 if manifest.output.layout == "NCHW" else 3))
-        if not all(np.isfinite(part).all() for part in parts[1:]):
-            raise ManifestError(f"class_logits are NaN or infinite: {NOT_FINITE}")
+        for classes in parts[1:]:
+            _check_class_logits(classes)
     complaint = label_complaint(manifest, ids) if ids else score_complaint(manifest, ranges)
     if len(shapes) > 1:
         complaint = f"the output's shape follows the picture's content, {shapes}: choose another"
     if complaint:
         raise ManifestError(f"the network disagrees with its card on test pictures: {complaint}")
+
+
+def _check_class_logits(classes: NDArray[Any]) -> None:
+    """Raise ManifestError for (1,Q,K+1) that no softmax should follow."""
+    if not np.isfinite(classes).all():
+        raise ManifestError(f"class_logits are NaN or infinite: {NOT_FINITE}")
+    if classes.min() >= 0 and np.abs(classes.sum(2) - 1).max() <= SUM_ERROR:
+        raise ManifestError(
+            "class_logits lie in 0..1 and sum to 1, so the softmax is inside the network: choose "
+            "the output before it"
+        )
 
 
 def synthetic_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from seg_perception import catalogue
 from seg_perception.checkpoints.official import misfit, take_weights, without_data
 from seg_perception.checkpoints.torch_file import check_finite, check_weights, read_weights_only
 from seg_perception.errors import ManifestError, ModelError, first_line
@@ -77,17 +78,20 @@ def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
 
 
 def _check_trained(manifest: Manifest, path: Path) -> None:
-    """Raise ManifestError for an input or output that no network of the model zoo has."""
+    """Raise ManifestError for an input or output that no such network of the model zoo has."""
+    prepared = catalogue.preparation(manifest.architecture, manifest.dataset).output
+    kinds = ("masks",) if prepared.get("kind") == "masks" else ("logits", "probabilities")
     for what, given, wanted in (
         ("input dtype", manifest.input.dtype, ("float32",)),
         ("input layout", manifest.input.layout, ("NCHW",)),
         ("output layout", manifest.output.layout, ("NCHW",)),
-        ("output kind", manifest.output.kind, ("logits", "probabilities", "masks")),
+        ("output kind", manifest.output.kind, kinds),
     ):
         if given not in wanted:
             raise ManifestError(
-                f"{path} says {what} {given}, and networks of .pt files have "
-                f"{' or '.join(wanted)} alone: import its checkpoint again"
+                f"{path} says {what} {given}, and networks of .pt files, here of "
+                f"{manifest.architecture}, have {' or '.join(wanted)} alone: import its checkpoint "
+                "again"
             )
 
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from seg_perception.decoding import cells, cubic, masks
 from seg_perception.decoding.axes import axis, bilinear_grid, cubic_grid
-from seg_perception.decoding.cells import HALF
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint8]
-MASK_SLACK = np.float32(1e-5)  # what rounding may take from the sums that bound a score
+FEW_PIXELS = 8  # a cell of fewer costs more to bound than to compute
 
 
 def decode_scores(
@@ -65,8 +64,8 @@ def decode_confidence(
 def _way(
     interpolation: str, coarse: tuple[int, ...], size: tuple[int, int], align_corners: bool
 ) -> tuple[Any, Any]:
-    """Return the kernels of a way to interpolate, and their grid."""
-    if interpolation == "cubic":
+    """Return the kernels of a way to interpolate, and their grid; at one size all are equal."""
+    if interpolation == "cubic" and coarse != size:
         return cubic, cubic_grid(coarse, size, align_corners)
     return cells, bilinear_grid(coarse, size, align_corners)
 
@@ -85,28 +84,33 @@ def decode_masks(
     of each query's mask is of each class; `size` is (H, W). A class's score is the sum over the
     queries of share x sigmoid(bilinear(mask)); confidence is 255 x the winner's, at most 255.
     """
+    rows, columns = planes.shape[1:]
+    if size[0] * size[1] < FEW_PIXELS * rows * columns:
+        return _masks_by_line(planes, shares, size, align_corners, with_confidence)
     labels = np.empty(size, np.uint8)
     confidence = np.empty(size if with_confidence else (0, 0), np.uint8)
     grid = bilinear_grid(planes.shape[1:], size, align_corners)
-    planes, shares = np.ascontiguousarray(planes), np.ascontiguousarray(shares)
-    masks.write(planes, shares, _mask_bounds(planes, shares, grid), grid, labels, confidence)
+    masks.write(
+        np.ascontiguousarray(planes), np.ascontiguousarray(shares), grid, labels, confidence
+    )
     return labels, confidence if with_confidence else None
 
 
-def _mask_bounds(planes: Floats, shares: Floats, grid: cells.Grid) -> masks.Bounds:
-    corners = [
-        planes[:, rows[:, None], columns[None]]
-        for rows in (grid.low_y, grid.high_y)
-        for columns in (grid.low_x, grid.high_x)
-    ]
-    most, least = sigmoid(np.maximum.reduce(corners)), sigmoid(np.minimum.reduce(corners))
-    shape = (shares.shape[1], *most.shape[1:])
-    largest, lowest = (
-        (shares.T @ side.reshape(len(planes), -1)).reshape(shape) for side in (most, least)
-    )
-    floor = lowest.max(0) - MASK_SLACK
-    middle, spread = HALF * (most + least), HALF * (most - least)
-    return masks.Bounds(middle, spread, HALF * (largest + lowest), largest, floor)
+def _masks_by_line(
+    planes: Floats, shares: Floats, size: tuple[int, int], align_corners: bool, confident: bool
+) -> tuple[Ids, Ids | None]:
+    """Do the same for masks that are about as fine as the picture: every pixel is computed."""
+    labels, confidence = np.empty(size, np.uint8), np.empty(size, np.uint8)
+    place = axis(planes.shape[1], size[0], align_corners=align_corners)
+    of_pixel = np.repeat(np.arange(len(place.low)), np.diff(place.first))
+    for y, cell in enumerate(of_pixel):
+        low, high = planes[:, place.low[cell]], planes[:, place.high[cell]]
+        line = (low + place.weight[y] * (high - low))[:, None]  # Q 1 w
+        line = resize_scores(line, (1, size[1]), align_corners=align_corners)[:, 0]
+        scores = shares.T @ sigmoid(line)
+        labels[y] = scores.argmax(0)
+        confidence[y] = np.nan_to_num(np.clip(scores.max(0), 0, 1)) * 255 + 0.5
+    return labels, confidence if confident else None
 
 
 def sigmoid(x: Floats) -> Floats:

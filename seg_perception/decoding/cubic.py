@@ -15,7 +15,6 @@ from seg_perception.decoding import cells
 from seg_perception.decoding.cells import HALF, LOWEST, WHITE, Bounds, Patch, compiled
 
 OVERSHOOT = np.float32(0.1875)  # a t (1 - t) at t = 1/2, a = -0.75
-ROUNDING = np.float32(1e-6)  # of the bounds, as a share of the largest corner
 
 
 class Grid(NamedTuple):
@@ -143,9 +142,8 @@ def _bound_row(scores: Any, low_y: int, work: Any) -> None:
             outer_most, outer_least = max(high[x], high[x + 3]), min(low[x], low[x + 3])
             most += OVERSHOOT * max(most - outer_least, np.float32(0))
             least -= OVERSHOOT * max(outer_most - least, np.float32(0))
-            slack = ROUNDING * max(abs(most), abs(least))
-            largest[x] = most + slack
-            floor[x] = max(floor[x], least - slack)
+            largest[x] = most
+            floor[x] = max(floor[x], least)
 
 
 @compiled

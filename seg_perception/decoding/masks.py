@@ -18,78 +18,142 @@ from seg_perception.decoding.cells import HALF, ONE, WHITE, compiled
 NEGLIGIBLE = np.float32(2e-5)  # by how much all queries that count as constant may change a score
 
 
-class Bounds(NamedTuple):
-    """What is known of each cell."""
+class Work(NamedTuple):
+    """Arrays that every cell uses anew."""
 
-    middle: NDArray[np.float32]  # Q rows columns: of the least and the most of a mask's sigmoid
-    spread: NDArray[np.float32]  # Q rows columns: how far it may be from there
-    score: NDArray[np.float32]  # K rows columns: of a class where all masks are at their middles
-    largest: NDArray[np.float32]  # K rows columns: the most that a class's score can be
-    floor: NDArray[np.float32]  # rows columns: the least that the winner's score is
+    middle: NDArray[np.float32]  # Q: of the least and the most of a mask's sigmoid in the cell
+    spread: NDArray[np.float32]  # Q: how far it may be from there
+    varying: NDArray[np.int32]  # Q: queries whose mask changes a score
+    score: NDArray[np.float32]  # K: of a class where all masks are at their middles
+    reach: NDArray[np.float32]  # K: how far it may be from there
+    candidates: NDArray[np.int32]  # K
+    scores: NDArray[np.float32]  # K P: of the candidates
+    values: NDArray[np.float32]  # P
+    best: NDArray[np.float32]  # P
+    winner: NDArray[np.int32]  # P
 
 
 @compiled
-def write(masks: Any, shares: Any, bounds: Any, grid: Any, labels: Any, confidence: Any) -> None:
+def write(masks: Any, shares: Any, grid: Any, labels: Any, confidence: Any) -> None:
     """Write winners to `labels` and 255 x their scores, at most 1, to `confidence`, uint8 (H,W).
 
     masks float32 (Q,h,w), shares float32 (Q,K). Where `confidence` is empty it is not computed, and
     cells of one candidate are filled.
     """
-    queries, classes, size = shares.shape[0], shares.shape[1], grid.right.shape[1]
-    wants_confidence = confidence.size > 0
-    candidates, varying = np.empty(classes, np.int32), np.empty(queries, np.int32)
-    values, best = np.empty(size, np.float32), np.empty(size, np.float32)
-    scores, winner = np.empty((classes, size), np.float32), np.empty(size, np.int32)
+    work = _work(shares, grid.right.shape[1])
+    upper = np.empty((masks.shape[2], masks.shape[0]), np.float32)
+    lower = np.empty_like(upper)
+    below = -1  # the coarse row that `lower` holds
     for i in range(len(grid.low_y)):
+        if below == grid.low_y[i]:
+            upper, lower = lower, upper
+        else:
+            _squash(masks, grid.low_y[i], upper)
+        below = grid.high_y[i]
+        _squash(masks, below, lower)
         lines = slice(grid.first_y[i], grid.first_y[i + 1])
         for j in range(len(grid.low_x)):
-            count = 0
-            for c in range(classes):
-                if bounds.largest[c, i, j] >= bounds.floor[i, j]:
-                    candidates[count] = c
-                    count += 1
-            if count <= 1 and not wants_confidence:
-                winner[:] = candidates[0] if count else 0
-                cells.copy_cell(winner, grid, j, labels[lines])
-                continue
-            some = candidates[:count]
-            found = _list_varying(shares, bounds.spread[:, i, j], some, varying)
-            for k in range(count):
-                scores[k] = bounds.score[some[k], i, j]
-            for n in range(found):
-                q = varying[n]
-                _vary(masks, q, grid, i, j, bounds.middle[q, i, j], values)
-                for k in range(count):
-                    share, score = shares[q, some[k]], scores[k]
-                    for p in range(size):
-                        score[p] += share * values[p]
-            best[:] = -ONE
-            winner[:] = 0
-            for k in range(count):
-                score = scores[k]
-                for p in range(size):
-                    wins = score[p] > best[p]
-                    winner[p] = some[k] if wins else winner[p]
-                    best[p] = score[p] if wins else best[p]
-            cells.copy_cell(winner, grid, j, labels[lines])
-            if wants_confidence:
-                for p in range(size):
-                    winner[p] = np.int32(min(max(best[p], np.float32(0)), ONE) * WHITE + HALF)
-                cells.copy_cell(winner, grid, j, confidence[lines])
+            count = _bound(upper, lower, grid.low_x[j], grid.high_x[j], shares, work)
+            if count <= 1 and confidence.size == 0:
+                work.winner[:] = work.candidates[0] if count else 0
+            else:
+                _win(masks, shares, grid, i, j, work, count)
+            cells.copy_cell(work.winner, grid, j, labels[lines])
+            if confidence.size > 0:
+                for p in range(len(work.best)):
+                    share = min(max(work.best[p], np.float32(0)), ONE)
+                    work.winner[p] = np.int32(share * WHITE + HALF)
+                cells.copy_cell(work.winner, grid, j, confidence[lines])
 
 
 @compiled
-def _list_varying(shares: Any, spread: Any, candidates: Any, varying: Any) -> int:
+def _work(shares: Any, size: int) -> Work:
+    queries, classes = shares.shape
+    return Work(
+        np.empty(queries, np.float32),
+        np.empty(queries, np.float32),
+        np.empty(queries, np.int32),
+        np.empty(classes, np.float32),
+        np.empty(classes, np.float32),
+        np.empty(classes, np.int32),
+        np.empty((classes, size), np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.int32),
+    )
+
+
+@compiled
+def _squash(masks: Any, y: int, row: Any) -> None:
+    """Write the sigmoids of a coarse row of all masks to `row` (w,Q)."""
+    for q in range(masks.shape[0]):
+        for x in range(masks.shape[2]):
+            row[x, q] = cells.sigmoid(masks[q, y, x])
+
+
+@compiled
+def _bound(upper: Any, lower: Any, x0: int, x1: int, shares: Any, work: Any) -> int:
+    """Find what masks and scores can be between four corners; list and count the candidates."""
+    middle, spread, score, reach = work.middle, work.spread, work.score, work.reach
+    a, b, c, d = upper[x0], upper[x1], lower[x0], lower[x1]
+    for q in range(len(middle)):
+        most = max(max(a[q], b[q]), max(c[q], d[q]))
+        least = min(min(a[q], b[q]), min(c[q], d[q]))
+        middle[q] = HALF * (most + least)
+        spread[q] = HALF * (most - least)
+    score[:] = 0
+    reach[:] = 0
+    for q in range(len(middle)):
+        share = shares[q]
+        for k in range(len(score)):
+            score[k] += share[k] * middle[q]
+            reach[k] += share[k] * spread[q]
+    floor, count = np.float32(-np.inf), 0
+    for k in range(len(score)):
+        floor = max(floor, score[k] - reach[k])
+    for k in range(len(score)):
+        if score[k] + reach[k] >= floor:
+            work.candidates[count] = k
+            count += 1
+    return count
+
+
+@compiled
+def _win(masks: Any, shares: Any, grid: Any, i: int, j: int, work: Any, count: int) -> None:
+    """Find the winner and its score at every pixel; of equal scores the smaller class wins."""
+    values, best, winner = work.values, work.best, work.winner
+    for k in range(count):
+        work.scores[k] = work.score[work.candidates[k]]
+    for n in range(_list_varying(shares, work, count)):
+        q = work.varying[n]
+        _vary(masks, q, grid, i, j, work.middle[q], values)
+        for k in range(count):
+            share, scores = shares[q, work.candidates[k]], work.scores[k]
+            for p in range(len(values)):
+                scores[p] += share * values[p]
+    best[:] = -ONE
+    winner[:] = 0
+    for k in range(count):
+        scores = work.scores[k]
+        for p in range(len(best)):
+            wins = scores[p] > best[p]
+            winner[p] = work.candidates[k] if wins else winner[p]
+            best[p] = scores[p] if wins else best[p]
+
+
+@compiled
+def _list_varying(shares: Any, work: Any, count: int) -> int:
     """List the queries that may change a candidate's score; what the others may is negligible."""
     found, neglected = 0, np.float32(0)
-    for q in range(len(spread)):
+    for q in range(len(work.spread)):
         share = np.float32(0)
-        for c in candidates:
-            share = max(share, shares[q, c])
-        if neglected + share * spread[q] <= NEGLIGIBLE:
-            neglected += share * spread[q]
+        for k in range(count):
+            share = max(share, shares[q, work.candidates[k]])
+        change = share * work.spread[q]
+        if neglected + change <= NEGLIGIBLE:
+            neglected += change
         else:
-            varying[found] = q
+            work.varying[found] = q
             found += 1
     return found
 

@@ -201,7 +201,7 @@ def _label_stages(model: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Compare our label stage with ONNX Runtime's for the model's classes and seeded mixes."""
     segmenter, runtime = Segmenter.load(model), OnnxRuntime(model)
     spec, output = runtime.manifest.input, runtime.manifest.output
-    if output.kind != "logits":
+    if output.kind != "logits" or output.interpolation != "bilinear":
         return {}
     size = spec.size
     pictures = [convert(p, "bgr8", spec.color) for p in resized_pictures(size)]
@@ -209,7 +209,7 @@ def _label_stages(model: Path, folder: Path, rounds: int) -> dict[str, Any]:
     found: dict[str, Ratio] = {}
     share: dict[str, float] = {}
     for classes in track((len(own[0]), *MIXES), description="label stage"):
-        planes = own if classes == len(own[0]) else [_mixed(p, classes) for p in own]
+        planes = own if classes == len(own[0]) else [mixed(p, classes) for p in own]
         grow = _resize_and_argmax(folder, planes[0][None], size)
         times = measure(_label_stage(planes, grow, size), rounds)
         found[str(classes)] = ratio(times["theirs"] / times["ours"])
@@ -230,7 +230,7 @@ def _label_stage(
     }
 
 
-def _mixed(planes: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+def mixed(planes: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
     """Return (classes,h,w): seeded linear mixes of (K,h,w), of about the same spread."""
     count = len(planes)
     weights = np.random.default_rng(classes).normal(size=(classes, count)) / np.sqrt(count)

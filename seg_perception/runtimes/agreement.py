@@ -140,6 +140,8 @@ def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
         if channels[other] == count
         else "name every channel in classes, in the network's order, or choose another output"
     )
+    if spec.kind == "masks":
+        advice += "; where they are queries, name the output of their classes in class_logits"
     return [
         f"classes has {count} names, the network gives {channels[spec.layout]} channels "
         f"({port}, layout {spec.layout}): {advice}"
@@ -148,6 +150,9 @@ def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
 
 def _query_complaints(manifest: Manifest, masks: Port, classes: Port) -> list[str]:
     """Compare masks (1,Q,h,w) and class logits (1,Q,K+1) with each other and the classes."""
+    if [len(port.shape or ()) for port in (masks, classes)] == [3, 4]:
+        swapped = f"{masks} looks like class logits and {classes} like masks"
+        return [f"{swapped}: swap name and class_logits"]
     complaints = []
     for port, rank in ((masks, 4), (classes, 3)):
         if port.dtype != "float32":

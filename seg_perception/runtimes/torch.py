@@ -163,6 +163,8 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _official(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._device.type == "cuda":
+            allow_tf32(products=self._tf32, convolutions=self._tf32)
         scores: Any = self._network.scores
         full: Tensor = scores(self._normalised(self.upload(x)))
         return np.asarray(full[0].float().cpu().numpy(), np.float32)
