@@ -411,7 +411,7 @@ def test_best_effort_pictures_that_are_lost_without_the_profile_are_told(
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(ros.domain))
-    ros.start(CAMERA, "width=1920", "height=1080")
+    ros.start(CAMERA, "width=3840", "height=2160")
     ros.wait(lambda: ros.node.count_publishers("/camera/image"))
     lost = next(f for f in check_graph(["camera/image"], 2.0) if f.check == "camera")
     assert lost.level == "error"
