@@ -67,7 +67,8 @@ class Patch(NamedTuple):
 @compiled
 def write_labels(scores: Any, grid: Any, labels: Any) -> None:
     """Write the class of the largest interpolated score to `labels` uint8 (H,W)."""
-    bounds, patch = _workspace(scores, grid)
+    bounds = new_bounds(scores.shape[0], scores.shape[2])
+    patch = new_patch(scores.shape[0], grid.right.shape[1])
     for i in range(len(grid.low_y)):
         lines = labels[grid.first_y[i] : grid.first_y[i + 1]]
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
@@ -85,7 +86,8 @@ def write_labels(scores: Any, grid: Any, labels: Any) -> None:
 @compiled
 def write_confidence(scores: Any, grid: Any, confidence: Any) -> None:
     """Write 255 x the largest softmax of the interpolated logits to `confidence` uint8 (H,W)."""
-    bounds, patch = _workspace(scores, grid)
+    bounds = new_bounds(scores.shape[0], scores.shape[2])
+    patch = new_patch(scores.shape[0], grid.right.shape[1])
     neglected = np.empty(scores.shape[2], np.float32)
     for i in range(len(grid.low_y)):
         lines = confidence[grid.first_y[i] : grid.first_y[i + 1]]
@@ -98,6 +100,9 @@ def write_confidence(scores: Any, grid: Any, confidence: Any) -> None:
                 continue
             last = scores.shape[0] - 1
             count = list_classes(bounds, x, 0, last, bounds.floor[x], patch)
+            if count == 0:  # scores that are no numbers
+                lines[:, grid.first_x[j] : grid.first_x[j + 1]] = 0
+                continue
             _win(scores, grid, i, j, patch, count)
             count = list_classes(bounds, x, 0, last, LOWEST, patch)
             _sum(scores, grid, i, j, patch, count, HALF * neglected[x])
@@ -110,7 +115,8 @@ def write_confidence(scores: Any, grid: Any, confidence: Any) -> None:
 @compiled
 def write_winning_score(scores: Any, grid: Any, squashed: bool, confidence: Any) -> None:
     """Write 255 x the largest interpolated score, or its sigmoid, to `confidence` uint8 (H,W)."""
-    bounds, patch = _workspace(scores, grid)
+    bounds = new_bounds(scores.shape[0], scores.shape[2])
+    patch = new_patch(scores.shape[0], grid.right.shape[1])
     for i in range(len(grid.low_y)):
         lines = confidence[grid.first_y[i] : grid.first_y[i + 1]]
         _bound_row(scores, grid.low_y[i], grid.high_y[i], bounds)
@@ -118,15 +124,12 @@ def write_winning_score(scores: Any, grid: Any, squashed: bool, confidence: Any)
         for j in range(len(grid.low_x)):
             x = grid.low_x[j]
             count = list_classes(bounds, x, bounds.first[x], bounds.last[x], bounds.floor[x], patch)
+            if count == 0:
+                lines[:, grid.first_x[j] : grid.first_x[j + 1]] = 0
+                continue
             _win(scores, grid, i, j, patch, count)
             to_bytes(patch.best, squashed, patch.result)
             copy_cell(patch.result, grid, j, lines)
-
-
-@compiled
-def _workspace(scores: Any, grid: Any) -> tuple[Bounds, Patch]:
-    classes, _, width = scores.shape
-    return new_bounds(classes, width), new_patch(classes, grid.right.shape[1])
 
 
 @compiled
@@ -244,9 +247,6 @@ def corners(scores: Any, c: int, grid: Any, i: int, j: int) -> Any:
 def _win(scores: Any, grid: Any, i: int, j: int, patch: Any, count: int) -> None:
     """Find the winner and its score at every pixel; of equal scores the smaller class wins."""
     right, down, best, winner = grid.right[j], grid.down[i], patch.best, patch.result
-    if count == 0:  # scores that are no numbers
-        best[:] = np.nan
-        winner[:] = 0
     for k in range(count):
         c = patch.candidates[k]
         above, above_step, below, below_step = corners(scores, c, grid, i, j)
