@@ -23,14 +23,8 @@ import sys
 sys.path.insert(0, {folder!r})
 import tf_stand_in
 from test_occupancy_tf import camera_transform, robot_transform
-sys.modules["tf2_ros"] = tf_stand_in
-class Buffer(tf_stand_in.Buffer):
-    def __init__(self, cache_time=None, node=None):
-        super().__init__(cache_time, node)
-        self.set_transform_static(camera_transform(), "test")
-        for stamp in (10, 20):
-            self.set_transform(robot_transform(stamp * 10**9), "test")
-tf_stand_in.Buffer = Buffer
+moving = [robot_transform(stamp * 10**9) for stamp in (10, 20)]
+tf_stand_in.install(camera_transform(), moving)
 from seg_perception.nodes import occupancy_node
 occupancy_node.main()
 """

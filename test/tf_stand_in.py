@@ -4,7 +4,9 @@ Written after tf2_ros/buffer.py, transform_listener.py and tf2_py of ros2/geomet
 step from parent to child, where tf2 knows trees.
 """
 
+import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rclpy.clock import JumpThreshold
@@ -112,6 +114,21 @@ class TransformListener:
 
     def unregister(self) -> None:
         self.is_listening = False
+
+
+def install(fixed: Any, moving: Iterable[Any] = ()) -> None:
+    """Be this process's tf2_ros, whose every buffer knows these transforms."""
+
+    class Filled(Buffer):
+        def __init__(self, cache_time: Any = None, node: Any = None) -> None:
+            super().__init__(cache_time, node)
+            self.set_transform_static(fixed, "test")
+            for transform in moving:
+                self.set_transform(transform, "test")
+
+    here = sys.modules[__name__]
+    here.Buffer = Filled  # type: ignore[attr-defined]
+    sys.modules["tf2_ros"] = here
 
 
 _now, _sleep = time.monotonic, time.sleep
