@@ -217,6 +217,16 @@ def test_of_masks_and_class_logits_the_worse_one_counts() -> None:
         compare(network, stand_in(masks), spec)
 
 
+def test_masks_are_judged_by_how_each_varies_over_space() -> None:
+    random = np.random.default_rng(0)
+    classes = random.normal(size=(1, 3, 6)).astype(np.float32)
+    masks = (100 + 2e-4 * random.normal(size=(1, 3, 8, 8))).astype(np.float32)
+    flat, network = np.full_like(masks, 100), Same(masks, classes)
+    assert np.abs(masks - flat).max() < 1e-5 * masks.max()
+    assert compare(network, stand_in(flat, classes), InputSpec((8, 8))).is_broken()
+    assert not compare(network, stand_in(masks, classes), InputSpec((8, 8))).is_broken()
+
+
 def test_scores_of_another_network_are_not_compared() -> None:
     scores = np.ones((1, 3, 8, 8), np.float32)
     with pytest.raises(ModelError, match=r"scores of \(1, 3, 8, 8\), the exported file of \(1, 2"):
