@@ -4,7 +4,8 @@ python benchmarks/decoders.py [--rounds N]    prints JSON: medians of ratios and
 
 One thread; logits of the default model on the bundled clip, 11 classes and seeded mixes to 19 and
 150, grown to 480x640. Cubic is compared with OpenCV's INTER_CUBIC class by class, masks of queries
-with torch's resize, sigmoid, product and argmax.
+with torch's resize, sigmoid, product and argmax. `bounds_over_bilinear` is the share of the
+bilinear label stage that finds what can win: its time where one class always does.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from seg_perception.evaluation.bench import (
     PICTURES,
     SIZE,
     Contender,
+    Ratio,
     measure,
     mixed,
     ratio,
@@ -50,6 +52,7 @@ def main() -> None:
         result[str(classes)] = {
             "cubic": compared(cubic(planes), rounds),
             "masks": compared(masks(planes), rounds),
+            "bounds_over_bilinear": bounds_share(planes, rounds),
         }
     print(json.dumps(result, indent=2))
 
@@ -63,6 +66,18 @@ def compared(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Any]
         "ours_ms": round(float(np.median(times["ours"])) * 1e3, 3),
         "labels_differ": round(float(np.mean([a != b for a, b in pairs])), 7),
     }
+
+
+def bounds_share(planes: list[Floats], rounds: int) -> Ratio:
+    """Return the time of the same scores with one class far above the others, over their own."""
+    lift = 1000 * np.eye(len(planes[0]), 1, dtype=np.float32)[:, :, None]
+    sure = [p + lift for p in planes]
+    contenders: dict[str, Contender] = {
+        "bounds": lambda r: decode_scores(sure[r % PICTURES], SIZE),
+        "all": lambda r: decode_scores(planes[r % PICTURES], SIZE),
+    }
+    times = measure(contenders, rounds)
+    return ratio(times["bounds"] / times["all"])
 
 
 def cubic(planes: list[Floats]) -> dict[str, Contender]:
