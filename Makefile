@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Of tests at a time: many wait for nodes, so more than small machines have cores.
+WORKERS ?= 3
 # The newest torch brings gigabytes of CUDA packages; this version is installed alone and first.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test test-all soak bench test-arm docs lint format clean
+.PHONY: help demo test test-all test-oracles soak bench test-arm docs lint format clean
 help:
 	@echo "make demo   play a real drive through the nodes, write out/demo/ (installs no torch)"
 	@echo "make test   run the tests; make test-all also those that take minutes or gigabytes"
+	@echo "make test-oracles   compare with other libraries, in environments of their own (gigabytes);"
+	@echo "            SEG_PERCEPTION_ORACLES names the folder with the scripts that run them"
 	@echo "make soak   fuzz and load live nodes for half an hour, write out/soak.json"
 	@echo "make bench  measure speed as ratios, write out/bench.json"
 	@echo "make test-arm   the core and the bundled models in an emulated arm64 Debian; needs root"
@@ -19,10 +23,13 @@ demo: .venv/.demo
 	$(BIN)/seg-perception demo --out out/demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 16
 
 test-all: .venv/.test
 	$(BIN)/python -m pytest -m ''
+
+test-oracles: .venv/.test
+	$(BIN)/python -m pytest -m '' test/checkpoints/test_oracles.py
 
 soak: .venv/.demo
 	$(BIN)/python test/soak.py --json out/soak.json
@@ -62,7 +69,7 @@ $(BIN)/python:
 
 .venv/.test: setup.py .venv/.demo
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[ros,evaluate,cluster,export,train,test]'
+	$(PIP) -e '.[ros,evaluate,cluster,export,hub,safetensors,train,test]'
 	@touch $@
 
 .venv/.lint: setup.py .venv/.test

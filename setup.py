@@ -17,7 +17,7 @@ ROS = [
     "ros-rosgraph-msgs",
     "ros-std-srvs",
 ]
-EVALUATE = ["av>=12", "jinja2>=3", "matplotlib>=3.6", "rich>=13", "rosbags>=0.11"]
+EVALUATE = ["av>=12", "jinja2>=3", "matplotlib>=3.6", "pillow>=9", "rich>=13", "rosbags>=0.11.7"]
 
 setup(
     name=NAME,
@@ -32,10 +32,11 @@ setup(
             "fastdds.xml",
             "cards/*.yaml",
             "catalogue.yaml",
+            "group_words.yaml",
             "clip/README.md",
             "clip/bag/*",
             "clip/truth/*",
-            "evaluation/*.j2",
+            "reporting/*.j2",
             "weights/*.onnx",
             "weights/*.md",
             "weights/*.yaml",
@@ -61,8 +62,10 @@ setup(
         "evaluate": EVALUATE,
         "cluster": ["distributed>=2024.1"],
         "export": ["onnx>=1.15"],
+        "hub": ["huggingface_hub>=0.25", "safetensors>=0.4"],
+        "safetensors": ["safetensors>=0.4"],
         "train": ["torch>=2.4", "rich>=13", "onnx>=1.15"],
-        "test": ["pytest<9", "pytest-timeout"],
+        "test": ["jsonschema>=4", "pytest<9", "pytest-timeout", "pytest-xdist>=3.2"],
     },
     entry_points={
         "console_scripts": [

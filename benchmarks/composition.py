@@ -3,8 +3,8 @@
 python benchmarks/composition.py [--rounds N]    prints JSON: memory, and medians of ratios
 
 Memory is PSS after warm-up: shared pages count by their share. Then both set-ups run side by side,
-each in a ROS domain of its own; a round sends the same burst of pictures, 15 a second, to one and
-then to the other, in an order drawn anew. Ages are from the publish call to mask and to grid.
+each in a ROS domain of its own; a round sends the same burst of images, 15 a second, to one and
+then to the other, in an order drawn again. Ages are from the publish call to mask and to grid.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
-from seg_perception.evaluation.bench import ratio
-from seg_perception.evaluation.clip import bundled_pictures
-from seg_perception.evaluation.domains import reserved_domain
-from seg_perception.evaluation.processes import NodeProcess, running
+from seg_perception.bags.clip import bundled_images
+from seg_perception.bench.bench import ratio
 from seg_perception.launch_arguments import HEARD, message_environment, private_environment
+from seg_perception.live.domains import reserved_domain
+from seg_perception.live.processes import NodeProcess, running
 from seg_perception.messages import fill_image, stamp_ns
 
 SETUPS = {"apart": ("segmentation_node", "occupancy_node"), "composed": ("perception_node",)}
 SIZE = (480, 640)
 BURST, RATE = 5, 15.0
 WARM_UP = 10  # bursts before anything counts
-PATIENCE = 60.0  # seconds for the nodes to come up
+OBSERVER_GRACE_S = 60.0  # seconds for the nodes to come up
 PARAMETERS = {"pose_source": "parameters", "camera_z": "1.2", "camera_pitch": "0.2"}
 PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
 
@@ -53,7 +53,7 @@ class Driver:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         qos = QoSProfile(depth=5)
-        self._pictures = self._node.create_publisher(Image, "/image", qos)
+        self._images = self._node.create_publisher(Image, "/image", qos)
         self._infos = self._node.create_publisher(CameraInfo, "/camera_info", qos)
         self.heard: dict[str, dict[int, float]] = {"mask": {}, "grid": {}}
         for what, kind, topic in (
@@ -69,17 +69,17 @@ class Driver:
         return note
 
     def burst(self, image: np.ndarray) -> dict[str, list[float]]:
-        """Send pictures at their pace; return the ages in seconds of what came of them."""
+        """Send images at their pace; return the ages in seconds of what came of them."""
         sent: dict[int, float] = {}
         started = time.perf_counter()
         for i in range(BURST):
             self._spin_until(started + i / RATE)
-            picture = fill_image(Image(), image, "bgr8", Image().header)
-            picture.header.stamp = self._node.get_clock().now().to_msg()
-            picture.header.frame_id = "camera"
-            self._infos.publish(_camera_info(picture.header))
-            sent[stamp_ns(picture.header)] = time.perf_counter()
-            self._pictures.publish(picture)
+            message = fill_image(Image(), image, "bgr8", Image().header)
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            message.header.frame_id = "camera"
+            self._infos.publish(_camera_info(message.header))
+            sent[stamp_ns(message.header)] = time.perf_counter()
+            self._images.publish(message)
         self._spin_until(time.perf_counter() + 0.3)
         return {
             what: [heard[s] - at for s, at in sent.items() if s in heard]
@@ -115,17 +115,23 @@ def set_up(name: str, image: np.ndarray) -> Iterator[tuple[Driver, list[NodeProc
         values = [part for n, v in PARAMETERS.items() for part in ("-p", f"{n}:={v}")]
         environment = {**private_environment(PROFILE, domain), "OMP_NUM_THREADS": "1"}
         nodes = [
-            stack.enter_context(running(n, folder, environment, "--ros-args", *values, *remaps))
+            stack.enter_context(
+                running(
+                    f"seg_perception.nodes.{n}", folder, environment, "--ros-args", *values, *remaps
+                )
+            )
             for n in SETUPS[name]
         ]
         driver = Driver(domain)
         stack.callback(driver.close)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + OBSERVER_GRACE_S
         while not driver.burst(image)["grid"]:
             for node in nodes:
                 node.check(must_run=True)
             if time.monotonic() > deadline:
-                raise SystemExit(f"{name}: no grid came in {PATIENCE:g} s\n{nodes[-1].log_end()}")
+                raise SystemExit(
+                    f"{name}: no grid came in {OBSERVER_GRACE_S:g} s\n{nodes[-1].log_end()}"
+                )
         for _ in range(WARM_UP):
             driver.burst(image)
         yield driver, nodes
@@ -156,7 +162,7 @@ def alternate(image: np.ndarray, rounds: int) -> dict[str, Any]:
             for what, found in ages.items():
                 found.append([float(np.median(seen[name][what] or [np.nan])) for name in SETUPS])
     result: dict[str, Any] = {
-        "grids_of_pictures": {n: f"{g}/{rounds * BURST}" for n, g in grids.items()}
+        "grids_of_images": {n: f"{g}/{rounds * BURST}" for n, g in grids.items()}
     }
     for what, found in ages.items():
         apart, composed = np.array(found).T
@@ -176,7 +182,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     os.environ |= {**message_environment(PROFILE), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    image = cv2.resize(bundled_pictures(1)[0], SIZE[::-1])
+    image = cv2.resize(bundled_images(1)[0], SIZE[::-1])
     used = {}
     for name in SETUPS:
         with set_up(name, image) as (_, nodes):

@@ -19,19 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from seg_perception import weights
-from seg_perception.decoding import decode_masks, decode_scores
-from seg_perception.evaluation.bench import (
+from seg_perception.bench.bench import (
+    IMAGES,
     MIXES,
-    PICTURES,
     SIZE,
     Contender,
     Ratio,
     measure,
     mixed,
     ratio,
-    resized_pictures,
+    resized_images,
 )
-from seg_perception.official import cubic_labels
+from seg_perception.decoding import decode_masks, decode_scores
+from seg_perception.decoding.official_mode import cubic_labels
 from seg_perception.runtimes.onnx import OnnxRuntime
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     runtime = OnnxRuntime(weights.DEFAULT)
-    own = [runtime.scores(p[None]) for p in resized_pictures(runtime.manifest.input.size)]
+    own = [runtime.scores(p[None]) for p in resized_images(runtime.manifest.input.size)]
     result: dict[str, Any] = {"rounds": rounds}
     for classes in (len(own[0]), *MIXES):
         planes = [p if len(p) == classes else mixed(p, classes) for p in own]
@@ -73,8 +73,8 @@ def bounds_share(planes: list[Floats], rounds: int) -> Ratio:
     lift = 1000 * np.eye(len(planes[0]), 1, dtype=np.float32)[:, :, None]
     sure = [p + lift for p in planes]
     contenders: dict[str, Contender] = {
-        "bounds": lambda r: decode_scores(sure[r % PICTURES], SIZE),
-        "all": lambda r: decode_scores(planes[r % PICTURES], SIZE),
+        "bounds": lambda r: decode_scores(sure[r % IMAGES], SIZE),
+        "all": lambda r: decode_scores(planes[r % IMAGES], SIZE),
     }
     times = measure(contenders, rounds)
     return ratio(times["bounds"] / times["all"])
@@ -84,11 +84,11 @@ def cubic(planes: list[Floats]) -> dict[str, Contender]:
     """Return both ways from scores to labels by a cubic."""
 
     def theirs(r: int) -> Any:
-        scores = planes[r % PICTURES]
+        scores = planes[r % IMAGES]
         return cubic_labels(scores, SIZE, kind="logits", with_confidence=False)[0]
 
     return {
-        "ours": lambda r: decode_scores(planes[r % PICTURES], SIZE, interpolation="cubic"),
+        "ours": lambda r: decode_scores(planes[r % IMAGES], SIZE, interpolation="cubic"),
         "theirs": theirs,
     }
 
@@ -101,12 +101,12 @@ def masks(planes: list[Floats]) -> dict[str, Contender]:
 
     @torch.inference_mode()
     def theirs(r: int) -> Any:
-        coarse = torch.from_numpy(planes[r % PICTURES])[None]
+        coarse = torch.from_numpy(planes[r % IMAGES])[None]
         full = torch.nn.functional.interpolate(coarse, SIZE, mode="bilinear")[0].sigmoid()
         return (shares.T @ full.flatten(1)).argmax(0).view(SIZE).numpy()
 
     def ours(r: int) -> Any:
-        return decode_masks(planes[r % PICTURES], shares.numpy(), SIZE, with_confidence=False)[0]
+        return decode_masks(planes[r % IMAGES], shares.numpy(), SIZE, with_confidence=False)[0]
 
     return {"ours": ours, "theirs": theirs}
 

@@ -3,9 +3,9 @@
 python benchmarks/evaluate.py [--model M] [--rounds N] [--pictures P]    prints JSON: medians of
 ratios, spread
 
-A round evaluates the first P pictures of the bundled clip, from the bag's jpegs to the confusion
+A round evaluates the first P images of the bundled clip, from the bag's jpegs to the confusion
 matrix, on one thread of the network plus the one that decodes; and gives the bare network as many
-pictures that lie ready. Workers: the same bag in eight spans, on clusters that are warm.
+images that lie ready. Workers: the same bag in eight spans, on clusters that are warm.
 """
 
 import argparse
@@ -21,24 +21,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seg_perception.evaluation.bags import BagReader, BagWriter
-from seg_perception.evaluation.bench import measure, ratio
-from seg_perception.evaluation.clip import bundled_pictures
-from seg_perception.evaluation.counting import Counting
-from seg_perception.evaluation.fleet import Fleet, connected, count_spans
-from seg_perception.evaluation.ledger import Progress
-from seg_perception.evaluation.plan import Pictures, Plan
-from seg_perception.evaluation.settings import ModelSetting
+from seg_perception.bags.bag import BagReader, BagWriter
+from seg_perception.bags.clip import bundled_images
+from seg_perception.bench.bench import measure, ratio
+from seg_perception.evaluation.cluster import Cluster, connected, count_spans
+from seg_perception.evaluation.evaluator import Evaluator
+from seg_perception.evaluation.model_setting import ModelSetting
+from seg_perception.evaluation.plan import Images, Plan
+from seg_perception.evaluation.progress import Progress
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.weights import resolve
 
-PICTURES = 40
+IMAGES = 40
 SPANS = 8
 
 
 @contextmanager
 def short_clip(count: int) -> Iterator[tuple[str, str]]:
-    """Give a bag of the clip's first pictures, and the folder of their truth."""
+    """Give a bag of the clip's first images, and the folder of their truth."""
     clip = resources.files("seg_perception") / "clip"
     with resources.as_file(clip) as folder, tempfile.TemporaryDirectory() as place:
         path = Path(place) / "short.mcap"
@@ -53,53 +53,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--pictures", type=int, default=IMAGES)
     options = parser.parse_args()
     with short_clip(options.pictures) as (bag, labels):
-        plan = Plan((ModelSetting(options.model),), (Pictures("bag", bag),), labels=labels)
+        plan = Plan((ModelSetting(options.model),), (Images("bag", bag),), labels=labels)
         found = {
             **alone(plan, options.rounds, options.pictures),
             **together(plan, options.rounds, options.pictures),
         }
-    print(json.dumps({"model": options.model, "pictures": options.pictures, **found}, indent=2))
+    print(json.dumps({"model": options.model, "images": options.pictures, **found}, indent=2))
 
 
-def alone(plan: Plan, rounds: int, pictures: int) -> dict[str, Any]:
-    """Return evaluated pictures a second over those of the bare network."""
-    counting, bare = Counting(plan), OnnxRuntime(resolve(plan.models[0].model))
+def alone(plan: Plan, rounds: int, images: int) -> dict[str, Any]:
+    """Return evaluated images a second over those of the bare network."""
+    evaluator, bare = Evaluator(plan), OnnxRuntime(resolve(plan.models[0].model))
     size = bare.manifest.input.size
-    inputs = [cv2.resize(p, size[::-1])[None] for p in bundled_pictures(pictures)]
+    inputs = [cv2.resize(p, size[::-1])[None] for p in bundled_images(images)]
     counted = []
 
     def evaluate(_: int) -> None:
-        tallies = counting.tallies()
-        counting.count(plan.pictures[0].open(), tallies)
-        counted.append(tallies[0].frames_scored)
+        accumulators = evaluator.accumulators()
+        evaluator.count(plan.images[0].open(), accumulators)
+        counted.append(accumulators[0].frames_scored)
 
     def run(_: int) -> None:
         for x in inputs:
             bare.run(x)
 
     times = measure({"bare": run, "evaluate": evaluate}, rounds, warm_ups=1)
-    assert set(counted) == {pictures}
+    assert set(counted) == {images}
     return {
         "evaluate_over_bare": ratio(times["bare"] / times["evaluate"]),
-        "pictures_a_second": {
-            k: round(pictures / float(np.median(t)), 1) for k, t in times.items()
-        },
+        "images_a_second": {k: round(images / float(np.median(t)), 1) for k, t in times.items()},
     }
 
 
-def together(plan: Plan, rounds: int, pictures: int) -> dict[str, Any]:
+def together(plan: Plan, rounds: int, images: int) -> dict[str, Any]:
     """Return how many times faster two workers are than one."""
-    counting, source = Counting(plan), plan.pictures[0].open()
+    evaluator, source = Evaluator(plan), plan.images[0].open()
 
     def count(client: Any) -> None:
-        progress = Progress(source.spans(SPANS), counting.tallies())
+        progress = Progress(source.spans(SPANS), evaluator.accumulators())
         count_spans(client, plan, [progress], on_span=lambda _: None, is_over=lambda: False)
-        assert progress.tallies[0].frames_scored == pictures
+        assert progress.accumulators[0].frames_scored == images
 
-    with connected(Fleet(1)) as one, connected(Fleet(2)) as two:
+    with connected(Cluster(1)) as one, connected(Cluster(2)) as two:
         times = measure(
             {"one": lambda _: count(one), "two": lambda _: count(two)}, rounds, warm_ups=2
         )

@@ -22,13 +22,13 @@ from gpu_page import page
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seg_perception.bench.bench import measure, ratio, resized_images, write_json
 from seg_perception.checkpoints.zoo import describe
+from seg_perception.decoding.outputs import Masks
 from seg_perception.errors import SegPerceptionError
-from seg_perception.evaluation.bench import measure, ratio, resized_pictures, write_json
 from seg_perception.images import convert
 from seg_perception.manifest import Manifest
 from seg_perception.models import class_counts
-from seg_perception.outputs import Masks
 from seg_perception.runtimes import PRECISIONS
 from seg_perception.runtimes.torch import (
     DTYPES,
@@ -50,7 +50,7 @@ class Subject(Protocol):
 
     def upload(self, x: Bytes) -> Tensor: ...
 
-    def forward(self, picture: Tensor) -> Tensor | Masks: ...
+    def forward(self, image: Tensor) -> Tensor | Masks: ...
 
     def labels(self, x: Bytes) -> Bytes: ...
 
@@ -72,9 +72,9 @@ class Eager:
         return (planes.contiguous().float() - self._mean) / self._std
 
     @torch.inference_mode()
-    def forward(self, picture: Tensor) -> Tensor | Masks:
+    def forward(self, image: Tensor) -> Tensor | Masks:
         allow_tf32(products=False, convolutions=self._default)
-        y = self._network(picture)
+        y = self._network(image)
         return Masks(*y) if isinstance(y, tuple) else y
 
     @torch.inference_mode()
@@ -110,13 +110,13 @@ class Bench:
     def case(self, case: Case, network: nn.Module) -> dict[str, Any]:
         """Return everything about one case, as it goes into the JSON file."""
         manifest = _manifest(case)
-        pictures = _pictures(manifest)
+        images = _images(manifest)
         subjects: dict[str, Subject] = {}
         settings: dict[str, dict[str, Any]] = {}
         failed: dict[str, str] = {}
         for name, make in self._makers(network, manifest).items():
             try:
-                subjects[name], settings[name] = self._build(make, pictures[0])
+                subjects[name], settings[name] = self._build(make, images[0])
             except (SegPerceptionError, RuntimeError) as error:  # a setting that this card lacks
                 failed[name] = (str(error) or repr(error)).splitlines()[0]
         gflop = count_flops(case) / 1e9
@@ -125,8 +125,8 @@ class Bench:
                   "settings": settings, "failed": failed, "best": None}  # fmt: skip
         if "eager" not in subjects:
             return result
-        self._compare_labels(subjects, settings, pictures)
-        times = self._times(subjects, pictures)
+        self._compare_labels(subjects, settings, images)
+        times = self._times(subjects, images)
         result["product_tflops"] = self._rates(times)
         for name, found in settings.items():
             found |= _timing(name, times, gflop, result["product_tflops"])
@@ -136,7 +136,7 @@ class Bench:
     def shrunk(self, cases: Sequence[Case], networks: Sequence[nn.Module]) -> dict[str, Any]:
         """Return, by setting, how many times faster the second network is than the first."""
         result: dict[str, Any] = {}
-        pictures = _pictures(_manifest(cases[0]))
+        images = _images(_manifest(cases[0]))
         for name, (precision, compiled) in self.settings.items():
             try:
                 subjects: dict[str, Subject] = {
@@ -145,7 +145,7 @@ class Bench:
                 }
             except SegPerceptionError:  # said where the case itself is measured
                 continue
-            times = self._times(subjects, pictures)
+            times = self._times(subjects, images)
             first, second = (case.name for case in cases)
             for kind in ("", "_network"):
                 found = ratio(times[first + kind] / times[second + kind])
@@ -166,16 +166,14 @@ class Bench:
             network, manifest, provider=self.device.type, precision=precision, compiled=compiled
         ))  # fmt: skip
 
-    def _build(
-        self, make: Callable[[], Subject], picture: Bytes
-    ) -> tuple[Subject, dict[str, float]]:
+    def _build(self, make: Callable[[], Subject], image: Bytes) -> tuple[Subject, dict[str, float]]:
         """Build a subject and return it with its memory in MiB, weights included.
 
         `peak_mib` counts until the first labels, `held_mib` is what no other program can have.
         """
         if self.device.type == "cpu":
             subject = make()
-            subject.labels(picture)
+            subject.labels(image)
             return subject, {}
         cuda = torch.cuda
         gc.collect()
@@ -183,7 +181,7 @@ class Bench:
         cuda.reset_peak_memory_stats()
         allocated, reserved = cuda.memory_allocated(), cuda.memory_reserved()
         subject = make()
-        subject.labels(picture)
+        subject.labels(image)
         cuda.synchronize()
         peak = cuda.max_memory_allocated() - allocated
         gc.collect()
@@ -195,25 +193,25 @@ class Bench:
         self,
         subjects: Mapping[str, Subject],
         settings: Mapping[str, dict[str, Any]],
-        pictures: Sequence[Bytes],
+        images: Sequence[Bytes],
     ) -> None:
         shares: dict[str, list[float]] = {name: [] for name in subjects}
-        for picture in pictures:
-            expected = subjects["eager"].labels(picture)
+        for image in images:
+            expected = subjects["eager"].labels(image)
             for name, subject in subjects.items():
-                shares[name].append(float((subject.labels(picture) == expected).mean()))
+                shares[name].append(float((subject.labels(image) == expected).mean()))
         for name, found in settings.items():
             found["agreement"] = round(float(np.mean(shares[name])), 6)
             found["agreement_lowest"] = round(min(shares[name]), 6)
 
     def _times(
-        self, subjects: Mapping[str, Subject], pictures: Sequence[Bytes]
+        self, subjects: Mapping[str, Subject], images: Sequence[Bytes]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Time picture to labels, the network alone and products of matrices; in seconds."""
+        """Time image to labels, the network alone and products of matrices; in seconds."""
         contenders: dict[str, Callable[[int], Any]] = {}
         for name, subject in subjects.items():
-            contenders[name] = partial(_labels, subject, pictures)
-            contenders[f"{name}_network"] = partial(_scores, subject, subject.upload(pictures[0]))
+            contenders[name] = partial(_labels, subject, images)
+            contenders[f"{name}_network"] = partial(_scores, subject, subject.upload(images[0]))
         for precision, dtype in DTYPES.items():
             contenders[f"product_{precision}"] = self._product(precision == "tf32", dtype)
         synchronised = {k: self._synchronised(c) for k, c in contenders.items()}
@@ -242,12 +240,12 @@ class Bench:
         return {p: _rounded(work / float(np.median(times[f"product_{p}"]))) for p in DTYPES}
 
 
-def _labels(subject: Subject, pictures: Sequence[Bytes], r: int) -> Bytes:
-    return subject.labels(pictures[r % len(pictures)])
+def _labels(subject: Subject, images: Sequence[Bytes], r: int) -> Bytes:
+    return subject.labels(images[r % len(images)])
 
 
-def _scores(subject: Subject, picture: Tensor, _: int) -> Tensor | Masks:
-    return subject.forward(picture)
+def _scores(subject: Subject, image: Tensor, _: int) -> Tensor | Masks:
+    return subject.forward(image)
 
 
 def _manifest(case: Case) -> Manifest:
@@ -255,9 +253,9 @@ def _manifest(case: Case) -> Manifest:
     return describe(case.arch, case.dataset, classes=classes, size=case.size)
 
 
-def _pictures(manifest: Manifest) -> list[Bytes]:
+def _images(manifest: Manifest) -> list[Bytes]:
     spec = manifest.input
-    return [convert(p, "bgr8", spec.color)[None] for p in resized_pictures(spec.size)]
+    return [convert(p, "bgr8", spec.color)[None] for p in resized_images(spec.size)]
 
 
 def _timing(
@@ -369,9 +367,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if given.markdown:
-        beside = given.markdown.with_name(given.markdown.name + ".part")
-        beside.write_text(page(result, enough=ENOUGH), "utf-8")
-        os.replace(beside, given.markdown)
+        temporary = given.markdown.with_name(given.markdown.name + ".part")
+        temporary.write_text(page(result, enough=ENOUGH), "utf-8")
+        os.replace(temporary, given.markdown)
     return 0
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_perception.checkpoints import load_official
-from seg_perception.checkpoints.model_file import read_model
 from seg_perception.errors import ModelError
 from seg_perception.models import create_model
+from seg_perception.runtimes.pt_file import read_model
 
 TESTS = Path(__file__).resolve().parents[1] / "test"
 
@@ -48,7 +48,7 @@ SHRUNK = ("segvit", "segvit_shrunk")
 
 
 def count_flops(case: Case) -> int:
-    """Return the floating-point operations of convolutions and products for one picture."""
+    """Return the floating-point operations of convolutions and products for one image."""
     with torch.device("meta"):
         network = case.network()
         x = torch.empty(1, 3, *case.size)
@@ -77,10 +77,10 @@ def load(case: Case, checkpoint: Path | None) -> nn.Module:
 
 
 def with_reference_weights(network: nn.Module) -> nn.Module:
-    """Fill in the weights that test/reference.py draws from the tensors' names."""
+    """Fill in the weights that test/support/reference.py draws from the tensors' names."""
     sys.path.insert(0, str(TESTS))
     try:
-        import reference  # the rule is written there
+        from support import reference  # the rule is written there
     finally:
         sys.path.pop(0)
     for key, value in network.state_dict().items():

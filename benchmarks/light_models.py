@@ -16,17 +16,17 @@ import numpy as np
 import torch
 import yaml
 
+from seg_perception.bench.bench import Ratio, measure, ratio
 from seg_perception.catalogue import MEAN, STD
 from seg_perception.checkpoints.export import export_onnx
-from seg_perception.evaluation.bench import Ratio, measure, ratio
-from seg_perception.evaluation.charts import trade_chart
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
+from seg_perception.reporting.charts import trade_chart
 from seg_perception.runtimes.onnx import OnnxRuntime
 
 HERE = Path(__file__).parent
 SIZE, CLASSES, BASE = (512, 640), 11, "topformer_base"
-GREY = "#808080"  # a picture in a page does not know the page's ink; this is read on any
+GREY = "#808080"  # an image in a page does not know the page's ink; this is read on any
 
 
 class Row(NamedTuple):
@@ -52,11 +52,11 @@ def export(arch: str, folder: Path) -> tuple[OnnxRuntime, int]:
 def rows(rounds: int) -> list[Row]:
     """Measure all networks that have a trial."""
     trials = yaml.safe_load((HERE / "light_models.yaml").read_text("utf-8"))
-    picture = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         exported = {arch: export(arch, Path(folder)) for arch in trials}
         runs = {
-            arch: lambda _, runtime=runtime: runtime.run(picture)
+            arch: lambda _, runtime=runtime: runtime.run(image)
             for arch, (runtime, _) in exported.items()
         }
         times = measure(runs, rounds)

@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from seg_perception.evaluation.bench import export_both
+from seg_perception.bench.bench import export_both
+from seg_perception.runtimes.onnx import ort
 
 RUNS = 60
 SHOWN = 8

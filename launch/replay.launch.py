@@ -22,8 +22,8 @@ from launch.actions import (
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from seg_perception.evaluation.replay import REPLAY_ARGUMENTS, player_command, robot_arguments
 from seg_perception.launch_arguments import missing_environment
+from seg_perception.live.replay import REPLAY_ARGUMENTS, player_command, robot_arguments
 
 
 def replay(context: LaunchContext) -> list[Any]:
@@ -42,7 +42,7 @@ def replay(context: LaunchContext) -> list[Any]:
         output="screen",
         on_exit=Shutdown(reason="the player has ended"),
     )
-    # Both ends of every picture are started here, so both get what large pictures need.
+    # Both ends of every image are started here, so both get what large images need.
     fastdds = str(share / "config" / "fastdds.xml")
     missing = missing_environment(fastdds, context.environment)
     return [*(SetEnvironmentVariable(*pair) for pair in missing.items()), robot, player]

@@ -25,16 +25,16 @@ from seg_perception.launch_arguments import (
     ARGUMENTS,
     NodeSettings,
     advice,
-    complaint,
     missing_environment,
     nodes_of,
+    problem,
 )
 
 
 def start_nodes(context: LaunchContext) -> list[Any]:
     """Create what the arguments ask for, or raise before anything runs."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    wrong = complaint(values)
+    wrong = problem(values)
     if wrong:
         raise RuntimeError(wrong)
     config = Path(get_package_share_directory("seg_perception")) / "config"
@@ -93,7 +93,7 @@ def given_parameters(
 
 
 def open_rviz(config: Path, values: dict[str, str], shared: dict[str, Any]) -> Node:
-    """Return rviz2 with our displays; it needs the nodes' environment to see large pictures."""
+    """Return rviz2 with our displays; it needs the nodes' environment to see large images."""
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError as error:

@@ -51,7 +51,7 @@ class Preparation:
 
 
 def preparation(arch: str, dataset: str) -> Preparation:
-    """Return how pictures are prepared for an architecture trained on a data set.
+    """Return how images are prepared for an architecture trained on a data set.
 
     A data set that its authors did not use is prepared as their first one, and has no official
     tests. ModelError for an unknown architecture lists the known ones.
@@ -120,7 +120,7 @@ def markdown() -> str:
         "```",
         "",
         "Parameters are those of the official network. GMACs, 10^9 multiply-adds at the size,",
-        "are counted here on the network; beside them stands what its authors publish, where",
+        "are counted here on the network; next to them stands what its authors publish, where",
         "they do. mIoU is theirs, single scale, and was not measured here.",
     ]
     for family in _families().values():

@@ -1,30 +1,30 @@
-"""Whether the stamps of pictures and the clock of their reader are of one time."""
+"""Whether the stamps of images and the clock of their reader are of one time."""
 
 LIMIT = 5.0  # seconds between a stamp and the clock that no slow camera explains
 
 
 class StampWatch:
-    """Remember the newest picture's stamp beside the clock that received it, both in ns."""
+    """Remember the newest image's stamp next to the clock that received it, both in ns."""
 
     def __init__(self) -> None:
         self._newest: tuple[int, int] | None = None
         self._is_told = False
 
-    def on_picture(self, stamp: int, clock: int) -> None:
-        """Note a picture."""
+    def on_image(self, stamp: int, clock: int) -> None:
+        """Note an image."""
         self._newest = stamp, clock
 
-    def complaint(self, *, is_simulated: bool) -> str:
+    def problem(self, *, is_simulated: bool) -> str:
         """Return how stamps and clock disagree, or an empty string."""
         if self._newest is None:
             return ""
         return disagreement(*self._newest, is_simulated=is_simulated)
 
-    def news(self, *, is_simulated: bool) -> str:
-        """Return the first complaint, and an empty string ever after."""
-        complaint = "" if self._is_told else self.complaint(is_simulated=is_simulated)
-        self._is_told |= bool(complaint)
-        return complaint
+    def first_warning(self, *, is_simulated: bool) -> str:
+        """Return the first problem, and an empty string ever after."""
+        problem = "" if self._is_told else self.problem(is_simulated=is_simulated)
+        self._is_told |= bool(problem)
+        return problem
 
 
 def disagreement(stamp: int, clock: int, *, is_simulated: bool, limit: float = LIMIT) -> str:
@@ -38,7 +38,7 @@ def disagreement(stamp: int, clock: int, *, is_simulated: bool, limit: float = L
     if abs(seconds) <= limit:
         return ""
     what = (
-        f"the picture is stamped {stamp / 1e9:.3f} s and the clock says {clock / 1e9:.3f} s, "
+        f"the image is stamped {stamp / 1e9:.3f} s and the clock says {clock / 1e9:.3f} s, "
         f"{abs(seconds):.3f} s {'later' if seconds > 0 else 'earlier'}"
     )
     if not stamp:

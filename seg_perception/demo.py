@@ -1,6 +1,6 @@
 """The demo: the bundled drive through real ROS nodes, and a report of what came out.
 
-How it is played stands in evaluation/live.py.
+How it is played stands in live/session.py.
 """
 
 from collections.abc import Iterator
@@ -14,41 +14,41 @@ from rich.console import Console
 from rich.table import Table
 
 from seg_perception import messages, weights
+from seg_perception.bags.bag import BagReader
+from seg_perception.bags.video import write_video
 from seg_perception.drawing import draw_overlay, paint
 from seg_perception.errors import SegPerceptionError
-from seg_perception.evaluation.bags import BagReader
-from seg_perception.evaluation.live import play
-from seg_perception.evaluation.mapping import beside_map, draw_maps
-from seg_perception.evaluation.metrics import ConfusionMatrix
-from seg_perception.evaluation.recording import Recording, masks, timeline, timing
-from seg_perception.evaluation.report import Report, Sample, write_html, write_json
-from seg_perception.evaluation.video import write_video
+from seg_perception.live.recording import Recording, masks, timeline, timing
+from seg_perception.live.session import play
 from seg_perception.manifest import Manifest
+from seg_perception.metrics.confusion import ConfusionMatrix
 from seg_perception.occupancy.camera import Pose
-from seg_perception.occupancy.mapper import Settings
+from seg_perception.occupancy.settings import Settings
+from seg_perception.offline.map_bag import beside_map, draw_maps
+from seg_perception.reporting.report import Report, Sample, write_html, write_json
 from seg_perception.runtimes.onnx import OnnxRuntime
 
-PICTURES = "/camera/image/compressed"
+IMAGES = "/camera/image/compressed"
 CAMERA_INFO = "/camera/camera_info"
 RATE = 15.0
 SAMPLES = 5
 NOTES = (
-    "The clip is CamVid's validation part: 101 unseen pictures of drive 0016E5, other minutes of "
+    "The clip is CamVid's validation part: 101 unseen images of drive 0016E5, other minutes of "
     "which are in the training data.",
     "The map from above is approximate: CamVid's camera is not published, so it is taken to have "
     "60 degrees of view, 1.4 m above the road, looking 2.9 degrees down, and to stand still.",
     "CamVid: Brostow, Shotton, Fauqueur, Cipolla (ECCV 2008); Brostow, Fauqueur, Cipolla (Pattern "
     "Recognition Letters 2009); released by its authors for research.",
 )
-# Where CamVid's camera was is not published: a guess from the pictures. Without odometry the map
+# Where CamVid's camera was is not published: a guess from the images. Without odometry the map
 # must forget quickly.
 MOUNT = Pose.from_rpy(0.0, 0.0, 1.4, 0.0, 0.05, 0.0)
 MAP = Settings(resolution=0.2, width=30.0, height=30.0, half_life=0.3)
-BESIDE = {
+RELATED = {
     "overlay.mp4": "the whole drive, with the map",
-    "result.mcap": "pictures, masks, confidence and diagnostics, for Foxglove or rosbags",
+    "result.mcap": "images, masks, confidence and diagnostics, for Foxglove or rosbags",
 }
-WRITTEN = ("report.json", "report.html", *BESIDE)
+WRITTEN = ("report.json", "report.html", *RELATED)
 
 
 def run_demo(out: Path, *, rate: float = 1.0) -> Report:
@@ -80,8 +80,8 @@ def _evaluate(out: Path, clip: Path, recording: Recording, manifest: Manifest) -
     seen = dict(masks(recording))
     for stamp, mask in seen.items():
         matrix.add(_truth(clip, stamp), mask)
-    pictures = dict(_pictures(clip / "bag"))
-    overlays = {s: draw_overlay(pictures[s], seen[s], space) for s in sorted(seen)}
+    images = dict(_images(clip / "bag"))
+    overlays = {s: draw_overlay(images[s], seen[s], space) for s in sorted(seen)}
     with BagReader(clip / "bag") as reader:
         info = next(iter(reader.messages([CAMERA_INFO])))
     maps = draw_maps(seen, info, manifest, MOUNT, MAP)
@@ -93,7 +93,7 @@ def _evaluate(out: Path, clip: Path, recording: Recording, manifest: Manifest) -
     samples = [
         Sample(
             f"{(s - start) / 1e9:.1f} s",
-            pictures[s],
+            images[s],
             overlays[s],
             paint(_truth(clip, s), space),
             maps[s],
@@ -109,7 +109,7 @@ def _evaluate(out: Path, clip: Path, recording: Recording, manifest: Manifest) -
         timeline=timeline(recording),
         confusion=matrix.counts,
         space=space,
-        beside=BESIDE,
+        related=RELATED,
     )
     return report
 
@@ -128,9 +128,9 @@ def _report(manifest: Manifest, matrix: ConfusionMatrix, recording: Recording) -
     )
 
 
-def _pictures(bag: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _images(bag: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     with BagReader(bag) as reader:
-        for message in reader.messages([PICTURES]):
+        for message in reader.messages([IMAGES]):
             yield messages.stamp_ns(message.header), messages.decode(message).image
 
 
@@ -148,7 +148,7 @@ def _print_table(console: Console, report: Report) -> None:
     rows = {
         "mean IoU (void ignored)": f"{report.miou:.3f}",
         "pixel accuracy": f"{report.pixel_accuracy:.3f}",
-        "pictures in / masks out": f"{report.frames_in} / {report.frames_out}",
+        "images in / masks out": f"{report.frames_in} / {report.frames_out}",
         "rate": f"{report.rate_hz or 0.0:.1f} Hz",
         "age p50 / p95 / p99": " / ".join(f"{v:.0f}" for v in ages.values()) + " ms",
         "network": f"{report.stage_ms.get('network', float('nan')):.1f} ms",

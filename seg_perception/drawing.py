@@ -1,4 +1,4 @@
-"""Pictures for people: class colours over the camera picture, with a legend."""
+"""Images for people: class colours over the camera image, with a legend."""
 
 import cv2
 import numpy as np
@@ -6,32 +6,32 @@ from numpy.typing import NDArray
 
 from seg_perception.labels import LabelSpace
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MAX_LEGEND_ROWS = 14
 
 
 def draw_overlay(
-    image: Picture, labels: NDArray[np.uint8], space: LabelSpace, *, alpha: float = 0.5
-) -> Picture:
+    image: Image, labels: NDArray[np.uint8], space: LabelSpace, *, alpha: float = 0.5
+) -> Image:
     """Return uint8 (H,W,3) BGR: `image` (BGR) under the colours of `labels` (H,W), and a legend.
 
     `alpha` 1 shows the class colours alone. Unknown pixels (255) are
-    darkened. The legend lists the ids in the picture, the largest ones when there are too many.
+    darkened. The legend lists the ids in the image, the largest ones when there are too many.
     """
     painted = paint(labels, space)
     overlay = np.asarray(cv2.addWeighted(image, 1 - alpha, painted, alpha, 0), np.uint8)
     return _draw_legend(overlay, labels, space)
 
 
-def paint(labels: NDArray[np.uint8], space: LabelSpace) -> Picture:
+def paint(labels: NDArray[np.uint8], space: LabelSpace) -> Image:
     """Return uint8 (H,W,3) BGR: each pixel in the colour of its id, unknown black."""
     bgr = np.ascontiguousarray(space.colours[None, :, ::-1])  # 1 256 3
     return np.asarray(cv2.LUT(cv2.merge([labels, labels, labels]), bgr), np.uint8)
 
 
-def _draw_legend(image: Picture, labels: NDArray[np.uint8], space: LabelSpace) -> Picture:
+def _draw_legend(image: Image, labels: NDArray[np.uint8], space: LabelSpace) -> Image:
     counts = cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
     present = [i for i, _ in space.class_map() if counts[i] > 0]
     if len(present) > MAX_LEGEND_ROWS:

@@ -6,7 +6,7 @@ class SegPerceptionError(Exception):
 
 
 class ImageError(SegPerceptionError):
-    """A picture that cannot be read: wrong size, step, encoding or bytes."""
+    """An image that cannot be read: wrong size, step, encoding or bytes."""
 
 
 class ManifestError(SegPerceptionError):

@@ -10,24 +10,24 @@ from seg_perception.errors import ModelError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; when the block ends well it is renamed to `path`.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a path next to `path` to write to; when the block ends well it is renamed to `path`.
 
     Two writers of one file do not meet. Raises ModelError where `path` cannot be written, before
     the block runs as far as that can be known; whatever happens, nothing half written stays.
     """
     check_output(path)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        os.replace(beside, path)
+        yield temporary
+        os.replace(temporary, path)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written: {error.strerror or error}; choose another place with --out"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def check_output(

@@ -1,4 +1,4 @@
-"""Picture encodings and sizes: arrays in, arrays out."""
+"""Image encodings and sizes: arrays in, arrays out."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,20 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import ImageError
 
+MAX_PIXELS = 50_000_000  # larger claims are refused before anything is allocated
+
+
+class DecodedImage(NamedTuple):
+    """A decoded image: uint8 (H,W) or (H,W,C), and the encoding of its channels."""
+
+    image: NDArray[np.uint8]
+    encoding: str
+
 
 class Encoding(NamedTuple):
     """A raw encoding: bytes a pixel, OpenCV's conversions (None: as it is), and its sizes.
 
-    Height and width must be multiples of `unit`. `chroma`: rows of colour follow the picture's
+    Height and width must be multiples of `unit`. `chroma`: rows of colour follow the image's
     rows, half as many.
     """
 
@@ -23,10 +32,10 @@ class Encoding(NamedTuple):
     chroma: bool = False
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the shape of the array of a picture of this size; ImageError if none has it."""
+        """Return the shape of the array of an image of this size; ImageError if none has it."""
         if height % self.unit[0] or width % self.unit[1]:
             raise ImageError(
-                f"the picture is {width}x{height}, but this encoding needs a width that divides by "
+                f"the image is {width}x{height}, but this encoding needs a width that divides by "
                 f"{self.unit[1]} and a height that divides by {self.unit[0]}"
             )
         rows = height * 3 // 2 if self.chroma else height
@@ -34,7 +43,7 @@ class Encoding(NamedTuple):
 
 
 # Names: sensor_msgs/image_encodings; yuv422 and yuv422_yuy2 are older names of uyvy and yuyv.
-# A picture of 8UC does not tell its colours: it is taken for mono, bgr or bgra, OpenCV's order.
+# An image of 8UC does not tell its colours: it is taken for mono, bgr or bgra, OpenCV's order.
 _BGR = Encoding(3, None, cv2.COLOR_BGR2RGB)
 _BGRA = Encoding(4, cv2.COLOR_BGRA2BGR, cv2.COLOR_BGRA2RGB)
 _MONO = Encoding(1, cv2.COLOR_GRAY2BGR, cv2.COLOR_GRAY2RGB)
@@ -71,6 +80,17 @@ def encoding_of(name: str) -> Encoding:
     return ENCODINGS[name]
 
 
+def check_size(height: int, width: int) -> None:
+    """Raise ImageError for an empty image, or one that claims more than MAX_PIXELS."""
+    if height < 1 or width < 1:
+        raise ImageError(f"the image is {width}x{height}: empty")
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"the image claims {width}x{height}, more than {MAX_PIXELS} pixels; reduce it "
+            "before segmentation"
+        )
+
+
 def convert(image: NDArray[np.uint8], encoding: str, color: str) -> NDArray[np.uint8]:
     """Return uint8 (H,W,3) in `color` order (RGB or BGR); a view when nothing has to change.
 
@@ -82,9 +102,9 @@ def convert(image: NDArray[np.uint8], encoding: str, color: str) -> NDArray[np.u
     expected = known.shape(height, width)
     if image.dtype != np.uint8 or image.size == 0 or image.shape != expected:
         raise ImageError(
-            f"the {encoding} picture is {image.dtype} {image.shape}; give uint8 "
+            f"the {encoding} image is {image.dtype} {image.shape}; give uint8 "
             + ("(H,W)" if known.channels == 1 else f"(H,W,{known.channels})")
-            + (" with H = 3/2 of the picture's height" if known.chroma else "")
+            + (" with H = 3/2 of the image's height" if known.chroma else "")
         )
     code = known.to_bgr if color == "BGR" else known.to_rgb
     return image if code is None else np.asarray(cv2.cvtColor(image, code), np.uint8)
@@ -101,7 +121,7 @@ def to_rgb(image: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
 
 
 class Fitted(NamedTuple):
-    """A picture at the network's size, and the part of it (height, width) that is picture."""
+    """An image at the network's size, and the part of it (height, width) that is image."""
 
     image: NDArray[np.uint8]
     inside: tuple[int, int]
@@ -112,7 +132,7 @@ def fit(
 ) -> Fitted:
     """Bring uint8 (H,W,3) to `size` (height, width) by `resize`; INTER_LINEAR on uint8.
 
-    `stretch` ignores the aspect, `keep_ratio_pad` puts the picture top left and pads right and
+    `stretch` ignores the aspect, `keep_ratio_pad` puts the image top left and pads right and
     below, `none` refuses another size with ImageError.
     """
     height, width = image.shape[:2]
@@ -120,7 +140,7 @@ def fit(
         return Fitted(image, size)
     if resize == "none":
         raise ImageError(
-            f"the picture is {width}x{height} but the network takes {size[1]}x{size[0]} and its "
+            f"the image is {width}x{height} but the network takes {size[1]}x{size[0]} and its "
             "manifest says resize: none; set the camera to that size"
         )
     if resize == "stretch":

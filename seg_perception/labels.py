@@ -1,5 +1,6 @@
 """Label spaces: what the ids of a label image mean, and the shares of each id."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cv2
@@ -76,3 +77,11 @@ def distinct_colours(count: int) -> NDArray[np.uint8]:
     value = np.where(np.arange(count) % 2, 170, 235).astype(np.uint8)
     hsv = np.stack([hue, np.full(count, 190, np.uint8), value], axis=1)[None]
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], np.uint8)
+
+
+def counted_ids(classes: int, void_ids: Collection[int] = ()) -> NDArray[np.uint8]:
+    """Return a table uint8 (256,): ids 0..classes-1 as they are, void and all others 255."""
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[:classes] = np.arange(classes)
+    table[list(void_ids)] = UNKNOWN
+    return table

@@ -16,6 +16,8 @@ ALLOCATOR = {
 
 # Where Fast DDS 3 (Kilted and newer) and Fast DDS 2 (Jazzy) look for their profile.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+# Who sets one of these has chosen how large messages travel.
+PROFILE_CHOICES = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
 OLD_NAME = ("humble", "jazzy")  # distributions with Fast DDS 2
 FASTDDS = "rmw_fastrtps_cpp"  # the middleware of who names none
 
@@ -50,8 +52,8 @@ def _switch(text: str) -> Argument:
 ARGUMENTS = {
     "camera": Argument("namespace of the camera", "/camera"),
     "cameras": Argument("namespaces of several, as in front,left; their names in topics"),
-    "image": Argument("topic of the pictures; {camera} is the namespace", "{camera}/image_raw"),
-    "camera_info": Argument("its topic, {camera} as above (empty: beside the pictures)"),
+    "image": Argument("topic of the images; {camera} is the namespace", "{camera}/image_raw"),
+    "camera_info": Argument("its topic, {camera} as above (empty: next to the images)"),
     "image_transport": Argument(
         "compressed subscribes to <image>/compressed", choices=("", "raw", "compressed")
     ),
@@ -81,7 +83,7 @@ class NodeSettings(NamedTuple):
     remaps: list[tuple[str, str]]
 
 
-def complaint(arguments: Mapping[str, str]) -> str:
+def problem(arguments: Mapping[str, str]) -> str:
     """Return why nothing can be started with these arguments, or an empty string."""
     file = arguments["params_file"]
     if file and not os.path.isfile(file):
@@ -107,14 +109,14 @@ def segmentation_settings(arguments: Mapping[str, str]) -> NodeSettings:
     """Return settings of segmentation_node.
 
     `camera` is the namespace of one camera, `cameras` are those of several, with commas between.
-    `image` is the topic of the pictures, in which {camera} stands for that namespace; camera_info
-    is the neighbour of the picture's topic where it is not named.
+    `image` is the topic of the images, in which {camera} stands for that namespace; camera_info
+    is the neighbour of the image's topic where it is not named.
     """
     remaps = []
     for name, camera in _cameras(arguments).items():
         image = topic_of(arguments["image"], camera)
-        beside = f"{image.rpartition('/')[0]}/camera_info"
-        info = topic_of(arguments["camera_info"], camera) or beside
+        usual = f"{image.rpartition('/')[0]}/camera_info"
+        info = topic_of(arguments["camera_info"], camera) or usual
         remaps += [(f"{name}image", image), (f"{name}camera_info", info)]
     given = ("image_transport", *SHARED)
     return NodeSettings(_parameters(arguments, given), _of_node("segmentation_node", remaps))
@@ -123,7 +125,7 @@ def segmentation_settings(arguments: Mapping[str, str]) -> NodeSettings:
 def occupancy_settings(arguments: Mapping[str, str]) -> NodeSettings:
     """Return settings of an occupancy_node that maps those masks.
 
-    `depth` names the topic of the pictures' registered depth; empty leaves it at `depth`.
+    `depth` names the topic of the images' registered depth; empty leaves it at `depth`.
     """
     remaps = []
     for name, camera in _cameras(arguments).items():
@@ -163,8 +165,10 @@ def _parameters(arguments: Mapping[str, str], names: Collection[str]) -> dict[st
 
 
 def missing_environment(fastdds_profile: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what `environment` lacks for large pictures; what it sets is left alone."""
+    """Return what `environment` lacks for large images; what it sets is left alone."""
     wanted = message_environment(fastdds_profile, environment.get("ROS_DISTRO", ""))
+    if any(environment.get(name) for name in PROFILE_CHOICES):
+        wanted = {name: value for name, value in wanted.items() if name not in PROFILE_VARIABLES}
     return {name: value for name, value in wanted.items() if name not in environment}
 
 
@@ -175,7 +179,7 @@ def advice(fastdds_profile: str, environment: Mapping[str, str]) -> str:
     if not profile or not is_fastdds(environment):
         return ""
     return (
-        "Fast DDS: these nodes get a profile with which large pictures arrive. The camera's driver "
+        "Fast DDS: these nodes get a profile with which large images arrive. The camera's driver "
         "needs it too, which this launch file does not start; in its shell: export "
         + " ".join(f"{name}={fastdds_profile}" for name in profile)
     )
@@ -187,7 +191,7 @@ def is_fastdds(environment: Mapping[str, str]) -> bool:
 
 
 def message_environment(fastdds_profile: str, distribution: str = "") -> dict[str, str]:
-    """Return the environment in which a process exchanges large pictures without loss.
+    """Return the environment in which a process exchanges large images without loss.
 
     Without the name of the ROS distribution the profile is set for all: Fast DDS 3 reads both
     variables, and then logs that it knows the profile already.
@@ -202,7 +206,7 @@ def private_environment(fastdds_profile: str, domain: int) -> dict[str, str]:
     """Return the whole environment of processes that talk to each other and to nobody else.
 
     They get a `domain` of their own, on this machine alone, whatever the shell says: a robot nearby
-    shall hear neither their pictures nor their clock.
+    shall hear neither their images nor their clock.
     """
     return {
         **os.environ,

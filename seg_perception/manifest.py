@@ -35,6 +35,7 @@ WANTED = {
     "groups": "a mapping from class to group",
     "void_ids": "a list of ids",
     "metrics": "a mapping from name to value",
+    "network": "a mapping from field to value",
     "size": "[height, width], whole numbers",
     "scale": "a number such as 0.00392157 for 1/255",
     "mean": "a list of three numbers",
@@ -56,7 +57,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a picture becomes the input: x = (scale * pixel - mean) / std in `color` order."""
+    """How an image becomes the input: x = (scale * pixel - mean) / std in `color` order."""
 
     size: tuple[int, int]  # height, width
     layout: str = "NCHW"
@@ -86,19 +87,19 @@ class InputSpec:
         if not (0 <= self.pad_value <= 255 and float(self.pad_value).is_integer()):
             raise ManifestError(
                 f"pad_value {self.pad_value} must be a whole number 0..255: the padding is part of "
-                "a picture of bytes, before normalisation"
+                "an image of bytes, before normalisation"
             )
         changed = self.scale != 1 or any(self.mean) or self.std != (1, 1, 1)
         if self.dtype == "uint8" and changed:
             raise ManifestError(
-                "input dtype uint8 means the picture's bytes as they are: leave scale, mean and "
+                "input dtype uint8 means the image's bytes as they are: leave scale, mean and "
                 "std out, or say dtype: float32"
             )
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What comes out of the network and how it grows to the picture's size.
+    """What comes out of the network and how it grows to the image's size.
 
     Of kind masks a sigmoid follows the interpolation: one mask a class or, with `class_logits`, the
     name of a second output (1,Q,K+1), one a query. There the softmax of a query's logits, without
@@ -114,7 +115,7 @@ class OutputSpec:
 
     @property
     def is_of_queries(self) -> bool:
-        """Whether the network gives masks of queries and, beside them, their classes."""
+        """Whether the network gives masks of queries and, next to them, their classes."""
         return self.class_logits is not None
 
     def check(self) -> None:
@@ -144,9 +145,9 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class OfficialSpec:
-    """How the official code brings a picture to the network in tests, and its scores back.
+    """How the official code brings an image to the network in tests, and its scores back.
 
-    The picture is resized until its short side is `short` (0: not at all), or its long side `long`
+    The image is resized until its short side is `short` (0: not at all), or its long side `long`
     where that comes first (0: no limit); then up to whole multiples of `multiple`; then padded to
     whole multiples of `pad_multiple`. With `crop` (height, width) windows slide by `stride`.
     """
@@ -158,10 +159,10 @@ class OfficialSpec:
     pad_color: tuple[int, ...] = (0, 0, 0)  # in the network's colour order
     crop: tuple[int, int] | None = None
     stride: tuple[int, int] = (0, 0)
-    final: str = "bilinear"  # or cubic: from what the network saw to the picture
+    final: str = "bilinear"  # or cubic: from what the network saw to the image
 
     def check(self) -> None:
-        """Raise ManifestError for values that no picture could be tested with."""
+        """Raise ManifestError for values that no image could be tested with."""
         multiples, crop = (self.multiple, self.pad_multiple), self.crop or ()
         if min(self.short, self.long) < 0 or min(multiples) < 1:
             raise ManifestError(
@@ -183,7 +184,11 @@ class OfficialSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole card; only `classes`, `input` and `output` are required."""
+    """The whole card; only `classes`, `input` and `output` are required.
+
+    `network` holds the fields of the architecture's config that are not those of its official
+    variant for the data set.
+    """
 
     classes: tuple[str, ...]
     input: InputSpec
@@ -194,6 +199,7 @@ class Manifest:
     groups: Mapping[str, str] = field(default_factory=dict)
     void_ids: tuple[int, ...] = ()
     architecture: str = ""
+    network: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = ""
     license: str = ""
     attribution: str = ""

@@ -1,4 +1,4 @@
-"""What happened to the pictures of one stream: counts, drops, ages, stage times."""
+"""What happened to the images of one stream: counts, drops, ages, stage times."""
 
 import threading
 from collections import deque
@@ -8,16 +8,16 @@ import numpy as np
 
 from seg_perception.clocks import StampWatch
 
-WINDOW = 100  # pictures that rate, age and stage times look back on
+WINDOW = 100  # images that rate, age and stage times look back on
 ERROR_SHOWN = 5.0  # seconds that an error keeps the status at a warning
 MAX_PUBLISHERS = 100  # whose sequence is remembered: a camera that restarts is a new one
 
 
 class StreamMonitor:
-    """Count one stream of pictures; methods may be called from several threads.
+    """Count one stream of images; methods may be called from several threads.
 
-    Times are steady-clock seconds; ages are seconds between a picture's stamp and its mask's
-    publication on the node's clock. A picture from ahead of that clock, which a bag that loops
+    Times are steady-clock seconds; ages are seconds between an image's stamp and its mask's
+    publication on the node's clock. An image from ahead of that clock, which a bag that loops
     leaves behind, has none; `stamps` tells of it.
     """
 
@@ -32,14 +32,16 @@ class StreamMonitor:
         self.dropped = 0
         self.unreadable = 0
         self.too_old = 0
+        self.held = 0
         self.failed = 0
+        self.faulty = 0
         self.last_error = ""
         self.last_error_time = float("-inf")
         self.last_received = float("-inf")
         self.stamps = StampWatch()
 
     def on_received(self, now: float, publisher: Hashable, sequence: int | None) -> None:
-        """Count a picture; a gap in its publisher's sequence is drops, a decrease a restart."""
+        """Count an image; a gap in its publisher's sequence is drops, a decrease a restart."""
         with self._lock:
             self.received += 1
             self.last_received = now
@@ -48,7 +50,7 @@ class StreamMonitor:
                 self.dropped += sequence - before - 1
 
     def on_ignored(self, publisher: Hashable, sequence: int | None) -> None:
-        """Note a picture that nobody wants: neither received nor dropped."""
+        """Note an image that nobody wants: neither received nor dropped."""
         with self._lock:
             self._remember(publisher, sequence)
 
@@ -73,21 +75,31 @@ class StreamMonitor:
                 self._stages.setdefault(name, deque(maxlen=WINDOW)).append(milliseconds)
 
     def on_unreadable(self, now: float, reason: str) -> None:
-        """Count a picture that could not be read."""
+        """Count an image that could not be read."""
         with self._lock:
             self.unreadable += 1
             self.last_error, self.last_error_time = reason, now
 
     def on_failed(self, now: float, reason: str) -> None:
-        """Count a picture that the pipeline failed on."""
+        """Count an image that the pipeline failed on."""
         with self._lock:
             self.failed += 1
             self.last_error, self.last_error_time = reason, now
 
     def on_too_old(self) -> None:
-        """Count a picture that was skipped for its age."""
+        """Count an image that was skipped for its age."""
         with self._lock:
             self.too_old += 1
+
+    def on_faulty(self) -> None:
+        """Count an image that shows a fault of its camera, segmented or not."""
+        with self._lock:
+            self.faulty += 1
+
+    def on_held(self) -> None:
+        """Count a mask that was not published: a new subscriber had no names of its ids yet."""
+        with self._lock:
+            self.held += 1
 
     def recent_error(self, now: float) -> str:
         """Return the last error where it is of late, or an empty string."""
@@ -104,7 +116,9 @@ class StreamMonitor:
                 "dropped": str(self.dropped),
                 "unreadable": str(self.unreadable),
                 "too_old": str(self.too_old),
+                "held": str(self.held),
                 "failed": str(self.failed),
+                "faulty": str(self.faulty),
                 "rate_hz": f"{rate:.2f}",
             }
             if self._ages:
@@ -116,7 +130,7 @@ class StreamMonitor:
             return values
 
 
-class LookMonitor(StreamMonitor):
+class LabelFrameMonitor(StreamMonitor):
     """Count label images on their way into a map."""
 
     def __init__(self) -> None:

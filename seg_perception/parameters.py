@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
-from seg_perception.occupancy.mapper import Settings
+from seg_perception.occupancy.settings import Settings
 from seg_perception.runtimes import PRECISIONS
 
 _SETTINGS = Settings()
@@ -32,10 +32,10 @@ class Spec(NamedTuple):
     choices: tuple[str, ...] = ()
     change: Change = Change.ALWAYS
 
-    def complaint(self, name: str, value: Any) -> str:
+    def problem(self, name: str, value: Any) -> str:
         """Return why `value` cannot be taken, or an empty string."""
         if isinstance(value, list | tuple):
-            return _names_complaint(name, value)
+            return _names_problem(name, value)
         if self.choices and value not in self.choices:
             return f"{name} is {value!r}; choose one of {', '.join(self.choices)}"
         if self.low is not None and not value >= self.low:  # nor NaN
@@ -45,7 +45,7 @@ class Spec(NamedTuple):
         return ""
 
 
-def _names_complaint(name: str, values: Sequence[Any]) -> str:
+def _names_problem(name: str, values: Sequence[Any]) -> str:
     bad = [v for v in values if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", str(v))]
     if bad:
         return (
@@ -169,8 +169,37 @@ class SegmentationParameters(NodeParameters):
         change=Change.UNCONFIGURED,
     )
     max_age: float = _parameter(
-        0.0, "seconds; older pictures are counted and skipped (0: off)", low=0.0, high=3600.0
+        0.0, "seconds; older images are counted and skipped (0: off)", low=0.0, high=3600.0
     )
+    on_bad_image: str = _parameter(
+        "warn",
+        "what a frozen, dark, saturated, covered or blurred image does: warn segments it and says "
+        "so, drop publishes nothing",
+        choices=("warn", "drop"),
+    )
+    frozen_after: float = _parameter(
+        2.0,
+        "seconds of stamps over which the image may stay the same (0: off)",
+        low=0.0,
+        high=3600.0,
+    )
+    max_dark: float = _parameter(
+        0.95, "share of the image that may be dark, below 16 of 255 (1: off)", low=0.0, high=1.0
+    )
+    max_saturated: float = _parameter(
+        0.95,
+        "share of the image that may be saturated, from 245 of 255 on (1: off)",
+        low=0.0,
+        high=1.0,
+    )
+    min_structure: float = _parameter(
+        20.0, "grey levels between its dark and bright parts, 5th to 95th percentile (0: off)",
+        low=0.0, high=255.0,
+    )  # fmt: skip
+    min_sharpness: float = _parameter(
+        0.23, "contrast over 1/128 of its width, as a share of that over 1/16 (0: off)",
+        low=0.0, high=1.0,
+    )  # fmt: skip
     overlay_alpha: float = _parameter(
         0.5, "share of class colour in the overlay (1: colours alone)", low=0.0, high=1.0
     )
@@ -179,7 +208,7 @@ class SegmentationParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class MountParameters:
+class ExtrinsicsParameters:
     """Where one camera is; with several, each has these under its name: `<camera>.camera_x`."""
 
     camera_frame: str = _parameter(
@@ -196,7 +225,7 @@ class MountParameters:
 
 
 @dataclass(frozen=True)
-class OccupancyParameters(MountParameters, NodeParameters):
+class OccupancyParameters(ExtrinsicsParameters, NodeParameters):
     """Parameters of occupancy_node; with names in `cameras`, the mounts have their prefixes."""
 
     model: str = _parameter(
@@ -216,7 +245,7 @@ class OccupancyParameters(MountParameters, NodeParameters):
         change=Change.UNCONFIGURED,
     )
     rectified: bool = _parameter(
-        False, "the segmented pictures are rectified: P counts, not K and D",
+        False, "the segmented images are rectified: P counts, not K and D",
         change=Change.UNCONFIGURED,
     )  # fmt: skip
     pose_source: str = _parameter(
@@ -235,7 +264,7 @@ class OccupancyParameters(MountParameters, NodeParameters):
     width: float = _core("width", "metres, the window along x", 0.1, 1000.0)
     height: float = _core("height", "metres, the window along y", 0.1, 1000.0)
     half_life: float = _core(
-        "half_life", "seconds of the pictures' time in which evidence halves", 0.01, 1e6
+        "half_life", "seconds of the images' time in which evidence halves", 0.01, 1e6
     )
     max_range: float = _core(
         "max_range", "metres; ground and things farther away are not mapped", 0.1, 1000.0

@@ -1,4 +1,4 @@
-"""A picture in, a label image of the picture's own size out.
+"""An image in, a label image of the image's own size out.
 
 `Segmenter.load(path_or_name)` returns something callable; it knows no ROS and no torch.
 """
@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception import decoding, images, official, runtimes, weights
+from seg_perception import decoding, images, runtimes, weights
+from seg_perception.decoding import official_mode
 from seg_perception.errors import ManifestError, ModelError
 from seg_perception.manifest import InputSpec, Manifest
 from seg_perception.runtimes import Runtime
@@ -33,10 +34,10 @@ class Segmentation(NamedTuple):
 
 
 class Segmenter:
-    """Run one model: fit the picture, run the network, decode exact labels."""
+    """Run one model: fit the image, run the network, decode exact labels."""
 
     def __init__(self, runtime: Runtime, *, label_space: str = "model", mode: str = "fast") -> None:
-        """Wrap a loaded runtime and warm everything that the first picture would wait for.
+        """Wrap a loaded runtime and warm everything that the first image would wait for.
 
         `mode` fast resizes once, straight to the network and back; official does what the code
         that published the network's scores does, and takes its time.
@@ -93,36 +94,36 @@ class Segmenter:
         confidence: bool = True,
         min_confidence: float = 0.0,
     ) -> Segmentation:
-        """Segment one picture, uint8 (H,W,C) or (H,W) in `encoding`.
+        """Segment one image, uint8 (H,W,C) or (H,W) in `encoding`.
 
         Labels below `min_confidence` (0..1) become 255; `confidence` is None when it was not asked
-        for or the model gives labels alone. Raises ImageError for a picture that does not fit,
+        for or the model gives labels alone. Raises ImageError for an image that does not fit,
         ModelError when min_confidence is set for a model without confidence.
         """
         self.check_min_confidence(min_confidence)
         clock = _Stages()
-        picture = images.convert(image, encoding, self.manifest.input.color)
+        converted = images.convert(image, encoding, self.manifest.input.color)
         wanted = self.gives_confidence and (confidence or min_confidence > 0)
         segment = self._fast if self.mode == "fast" else self._official
-        labels, sure = segment(picture, wanted, clock)
+        labels, sure = segment(converted, wanted, clock)
         labels = np.asarray(cv2.LUT(labels, self.space.lut), np.uint8)
         if sure is not None and min_confidence > 0:
             labels[sure < min_confidence * 255] = 255
         clock.stage("decode")
         return Segmentation(labels, sure if confidence else None, clock.times)
 
-    def _fast(self, picture: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
-        """Resize once to the network, and its scores once to the picture."""
+    def _fast(self, image: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
+        """Resize once to the network, and its scores once to the image."""
         spec = self.manifest.input
-        fitted = images.fit(picture, spec.size, spec.resize, spec.pad_value)
+        fitted = images.fit(image, spec.size, spec.resize, spec.pad_value)
         x = self.to_input(fitted.image)
         clock.stage("preprocess")
         y = self._runtime.run(x)
         clock.stage("network")
-        size = (picture.shape[0], picture.shape[1])
+        size = (image.shape[0], image.shape[1])
         return self._runtime.decode(y, fitted.inside, size, with_confidence=with_confidence)
 
-    def _official(self, picture: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
+    def _official(self, image: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
         """Do as the official code does in tests."""
         assert self.manifest.official is not None
         clock.stage("preprocess")
@@ -131,12 +132,12 @@ class Segmenter:
             return self._runtime.scores(self.to_input(part))
 
         output, spec = self.manifest.output, self.manifest.official
-        decoded = official.segment(picture, spec, output, run, with_confidence=with_confidence)
+        decoded = official_mode.segment(image, spec, output, run, with_confidence=with_confidence)
         clock.stage("network")
         return decoded
 
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Normalise and lay out a picture as the manifest says; a view when it takes bytes.
+        """Normalise and lay out an image as the manifest says; a view when it takes bytes.
 
         `image` is uint8 (H,W,3) in the network's colour order.
         """
@@ -176,9 +177,9 @@ def _check_mode(mode: str, runtime: Runtime) -> None:
             f"the model {manifest.name!r} gives labels, and the official mode resizes scores; set "
             "mode to fast"
         )
-    if not runtime.takes_any_size and not official.can_feed(spec, size):
+    if not runtime.takes_any_size and not official_mode.can_feed(spec, size):
         raise ModelError(
-            f"the official tests of {manifest.name!r} never show it pictures of {size[0]}x"
+            f"the official tests of {manifest.name!r} never show it images of {size[0]}x"
             f"{size[1]}, and this file takes no others: import its checkpoint as .pt, which takes "
             "any size, or set mode to fast"
         )

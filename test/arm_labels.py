@@ -1,6 +1,6 @@
 """Write the labels of the bundled models on one machine, and compare them on another.
 
-python test/arm_labels.py write FOLDER      # pictures, labels and scores, as this machine has them
+python test/arm_labels.py write FOLDER      # images, labels and scores, as this machine has them
 python test/arm_labels.py compare FOLDER    # exit 1 where a label differs that is no tie
 """
 
@@ -17,21 +17,21 @@ from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.segmenter import Segmenter
 from seg_perception.weights import BUNDLED
 
-PICTURES = 5
+IMAGES = 5
 TIE = 1e-4  # two logits this close are a tie: either label is right
 
 
 def write(folder: Path) -> None:
-    """Write one file a model: uint8 pictures (N,H,W,3) BGR, labels (N,H,W), logits (N,K,h,w)."""
-    from seg_perception.evaluation.clip import bundled_pictures  # reads bags; the other end cannot
+    """Write one file a model: uint8 images (N,H,W,3) BGR, labels (N,H,W), logits (N,K,h,w)."""
+    from seg_perception.bags.clip import bundled_images  # reads bags; the other end cannot
 
     folder.mkdir(parents=True)
-    pictures = bundled_pictures(PICTURES)
+    clip_images = bundled_images(IMAGES)
     for name in BUNDLED:
         network = Network(name)
-        seen = [network(picture) for picture in pictures]
+        seen = [network(image) for image in clip_images]
         labels, logits = (np.stack(part) for part in zip(*seen, strict=True))
-        np.savez(folder / f"{name}.npz", pictures=np.stack(pictures), labels=labels, logits=logits)
+        np.savez(folder / f"{name}.npz", images=np.stack(clip_images), labels=labels, logits=logits)
     (folder / "machine").write_text(platform.machine())
 
 
@@ -43,16 +43,16 @@ def compare(folder: Path) -> bool:
         given, network = np.load(file), Network(file.stem)
         differ = ties = 0
         away = 0.0
-        for picture, labels, logits in zip(
-            given["pictures"], given["labels"], given["logits"], strict=True
+        for image, labels, logits in zip(
+            given["images"], given["labels"], given["logits"], strict=True
         ):
-            ours, scores = network(picture)
+            ours, scores = network(image)
             unlike = ours != labels
             differ += int(unlike.sum())
             ties += int((unlike & (lead(logits, labels.shape) < TIE)).sum())
             away = max(away, float(np.abs(scores - logits).max()))
         print(
-            f"{file.stem}: {len(given['pictures'])} pictures, {given['labels'].size} labels, "
+            f"{file.stem}: {len(given['clip_images'])} images, {given['labels'].size} labels, "
             f"{differ} differ between {there} and {here}, {ties} of them ties (lead below {TIE}); "
             f"largest difference of logits {away:.1e}",
             flush=True,
@@ -62,17 +62,17 @@ def compare(folder: Path) -> bool:
 
 
 class Network:
-    """A bundled model; called with a BGR picture it gives labels (H,W) and logits (K,h,w)."""
+    """A bundled model; called with a BGR image it gives labels (H,W) and logits (K,h,w)."""
 
     def __init__(self, name: str) -> None:
         self._runtime = OnnxRuntime(BUNDLED[name])
         self._segmenter = Segmenter(self._runtime)
 
-    def __call__(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         spec = self._runtime.manifest.input
-        fitted = images.fit(picture, spec.size, spec.resize, spec.pad_value)
+        fitted = images.fit(image, spec.size, spec.resize, spec.pad_value)
         logits = self._runtime.scores(self._segmenter.to_input(fitted.image))
-        return self._segmenter(picture, "bgr8", confidence=False).labels, logits
+        return self._segmenter(image, "bgr8", confidence=False).labels, logits
 
 
 def lead(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""Models with a closed-form answer, and pictures with known labels."""
+"""Models with a closed-form answer, images with known labels, and tests that run alone."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,31 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import seg_perception  # noqa: F401  before any test imports onnxruntime: it switches telemetry off
+
 BLOCK = 4
+
+
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests marked `alone` last: they wait for all others that run."""
+    items.sort(key=is_alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no other worker of pytest-xdist run a test while one marked `alone` runs.
+
+    All share a lock on this file, and `alone` holds it alone. The wait is not part of the timeout.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if is_alone(item) else fcntl.LOCK_SH)
+        return (yield)
 
 
 def card(**changes: Any) -> dict[str, Any]:
@@ -39,7 +64,7 @@ def write_model(
     for c in range(3):
         kernel[c, c] = 0.1 / BLOCK**2
     nodes = [
-        helper.make_node("Cast", ["picture"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["planes", "kernel"], ["logits"], strides=[BLOCK, BLOCK]),
     ]
@@ -66,7 +91,7 @@ def write_model(
     graph = helper.make_graph(
         nodes,
         "brightest",
-        [helper.make_tensor_value_info("picture", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
         [output],
         weights,
     )
@@ -94,17 +119,17 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def halves() -> np.ndarray:
-    """Return an RGB picture (32,48,3): its left half red, its right half blue."""
-    picture = np.zeros((32, 48, 3), np.uint8)
-    picture[:, :24, 0] = 250
-    picture[:, 24:, 2] = 250
-    return picture
+    """Return an RGB image (32,48,3): its left half red, its right half blue."""
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, :24, 0] = 250
+    image[:, 24:, 2] = 250
+    return image
 
 
 @pytest.fixture
 def ros(tmp_path: Path) -> Iterator[Any]:
     """Return a ROS graph of its own for one test."""
-    from graph import Graph
+    from support.graph import Graph
 
     with Graph(tmp_path) as started:
         yield started

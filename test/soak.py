@@ -22,21 +22,21 @@ from typing import Any
 
 import cv2
 import numpy as np
-from drive import Drive, memory_mb
-from fuzz import Malformed, camera_infos, compressed_messages, raw_messages
-from graph import NODE, Graph
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from support.drive import Drive, memory_mb
+from support.fuzz import Malformed, camera_infos, compressed_messages, raw_messages
+from support.graph import NODE, Graph
 
-from seg_perception.evaluation.bags import BagReader
+from seg_perception.bags.bag import BagReader
 from seg_perception.messages import decode, to_array
 from seg_perception.segmenter import Segmenter
 
-BATCH = 500  # malformed messages between two good pictures
+BATCH = 500  # malformed messages between two good images
 PACE = 0.008  # seconds between messages: the node shall read each, not the newest alone
-PATIENCE = 20.0  # seconds for an answer on a busy machine
-LATE = 5.0  # seconds after which a picture is no longer expected on the map
+OBSERVER_GRACE_S = 20.0  # seconds for an answer on a busy machine
+LATE = 5.0  # seconds after which an image is no longer expected on the map
 MEMORY_LIMITS = {"memory_leaked_mb": 2.0, "memory_growth_mb": 5.0, "memory_mb": 400.0}
-SMALL = "tiny"  # the bundled model whose pictures are soon done
+SMALL = "tiny"  # the bundled model whose images are soon done
 TRANSPORTS = ("raw", "compressed")
 STEPS = 27  # looks at the memory of a drive
 COUNTS = ("received", "published", "dropped", "unreadable", "too_old", "failed", "unplaced")
@@ -53,30 +53,30 @@ class Camera:
             *(graph.collect(Image, f"{NODE}/{n}") for n in ("confidence", "class_grid", "overlay")),
         ]
         kind, topic = (Image, "/image") if self._is_raw else (CompressedImage, "/image/compressed")
-        self._pictures = graph.camera(kind, topic)
+        self._images = graph.camera(kind, topic)
         self._infos = graph.camera(CameraInfo, "/camera_info")
         self.process = graph.start_node(
             model=model, image_transport=transport, grid_rows=3, grid_cols=4
         )
         self.sent = 0
 
-    def message(self, picture: np.ndarray) -> Any:
-        """Return a picture, uint8 (H,W,3) RGB, as a message."""
-        message = self._graph.picture(picture)
+    def message(self, image: np.ndarray) -> Any:
+        """Return an image, uint8 (H,W,3) RGB, as a message."""
+        message = self._graph.image_message(image)
         if self._is_raw:
             return message
-        data = cv2.imencode(".jpeg", picture[..., ::-1])[1].tobytes()
+        data = cv2.imencode(".jpeg", image[..., ::-1])[1].tobytes()
         return CompressedImage(header=message.header, format="jpeg", data=data)
 
-    def start(self, picture: np.ndarray) -> dict[str, int]:
+    def start(self, image: np.ndarray) -> dict[str, int]:
         """Wait for the first mask; return the counts from which the node goes on."""
         self._graph.wait(self._infos.get_subscription_count)
-        self._graph.ask(self._pictures, self.message(picture), self._masks)
+        self._graph.ask(self._images, self.message(image), self._masks)
         return _steady(self.counts)
 
     def send(self, message: Any) -> None:
-        """Publish a picture, or bytes that pass for one."""
-        self._pictures.publish(message)
+        """Publish an image, or bytes that pass for one."""
+        self._images.publish(message)
         self.sent += 1
 
     def send_all(self, batch: list[Malformed], infos: Iterator[Malformed]) -> None:
@@ -87,9 +87,9 @@ class Camera:
                 self._infos.publish(next(infos).message)
             self._graph.spin(PACE)
 
-    def answer(self, picture: np.ndarray) -> Any:
-        """Send a good picture; return its mask, or None when none comes."""
-        message = self.message(picture)
+    def answer(self, image: np.ndarray) -> Any:
+        """Send a good image; return its mask, or None when none comes."""
+        message = self.message(image)
         found: list[Any] = []
 
         def look() -> bool:
@@ -99,7 +99,7 @@ class Camera:
             return bool(found) or self.process.poll() is not None
 
         self.send(message)
-        self._graph.wait(look, PATIENCE, must=False)
+        self._graph.wait(look, OBSERVER_GRACE_S, must=False)
         return found[0] if found else None
 
     def counts(self) -> dict[str, int]:
@@ -112,17 +112,17 @@ class Camera:
 
 
 def fuzz_node(
-    graph: Graph, transport: str, count: int, *, model: str, picture: np.ndarray, seed: int = 0
+    graph: Graph, transport: str, count: int, *, model: str, image: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
     """Send malformed messages until the node has read `count`; return counts and failures.
 
-    `picture`, uint8 (H,W,3) RGB, is sent after each batch: it must be answered, and everything
+    `image`, uint8 (H,W,3) RGB, is sent after each batch: it must be answered, and everything
     that was sent before it must have been counted.
     """
     messages = raw_messages if transport == "raw" else compressed_messages
-    camera, bad = Camera(graph, transport, model), messages(seed, picture)
-    expected = Segmenter.load(model)(*decode(camera.message(picture))).labels
-    before, infos = camera.start(picture), camera_infos(seed)
+    camera, bad = Camera(graph, transport, model), messages(seed, image)
+    expected = Segmenter.load(model)(*decode(camera.message(image))).labels
+    before, infos = camera.start(image), camera_infos(seed)
     kinds: Counter[str] = Counter()
     memory, counts = [memory_mb(camera.process)], dict.fromkeys(COUNTS, 0)
     failures, answered = [], 0
@@ -130,9 +130,9 @@ def fuzz_node(
         batch = list(itertools.islice(bad, min(BATCH, count)))
         kinds.update(malformed.kind for malformed in batch)
         camera.send_all(batch, infos)
-        mask = camera.answer(picture)
+        mask = camera.answer(image)
         if mask is None or not (to_array(mask) == expected).all():
-            failures.append(f"a good picture has no mask; exit status {camera.process.poll()}")
+            failures.append(f"a good image has no mask; exit status {camera.process.poll()}")
             break
         answered += 1
         counts = camera.settled(before)
@@ -152,15 +152,15 @@ def fuzz_node(
 
 
 def soak_node(
-    graph: Graph, transport: str, count: int, *, model: str, pictures: list[np.ndarray]
+    graph: Graph, transport: str, count: int, *, model: str, images: list[np.ndarray]
 ) -> dict[str, Any]:
-    """Send good pictures, each when the one before is answered; return counts and failures."""
+    """Send good images, each when the one before is answered; return counts and failures."""
     camera, failures = Camera(graph, transport, model), []
-    before = camera.start(pictures[0])
+    before = camera.start(images[0])
     memory, started = [], time.monotonic()
     for number in range(count):
-        if camera.answer(pictures[number % len(pictures)]) is None:
-            failures.append(f"picture {number} has no mask; exit {camera.process.poll()}")
+        if camera.answer(images[number % len(images)]) is None:
+            failures.append(f"image {number} has no mask; exit {camera.process.poll()}")
             break
         if number % 100 == 0 or number == count - 1:
             memory.append(memory_mb(camera.process))
@@ -178,22 +178,22 @@ def soak_node(
 
 
 def soak_drive(
-    graph: Graph, count: int, *, model: str, pictures: list[np.ndarray]
+    graph: Graph, count: int, *, model: str, images: list[np.ndarray]
 ) -> dict[str, dict[str, Any]]:
-    """Send pictures through both nodes; return of each counts, memory by steps and failures.
+    """Send images through both nodes; return of each counts, memory by steps and failures.
 
-    Each picture is sent when the one before is on the map, so neither node may drop one. One in a
+    Each image is sent when the one before is on the map, so neither node may drop one. One in a
     thousand may be too old, or lack its odometry, where the machine stands still for a while.
     """
     drive = Drive(graph, model, moves=True)
     drive.start()
-    drive.until_mapped(pictures[0])
+    drive.until_mapped(images[0])
     counters = {name: partial(_counted, graph, name) for name in drive.nodes}
     before = {name: _steady(counter) for name, counter in counters.items()}
     memory: dict[str, list[float]] = {name: [] for name in drive.nodes}
     missing, allowed, started = 0, 1 + count // 1000, time.monotonic()
     for number in range(count):
-        missing += not drive.is_mapped(drive.send(pictures[number % len(pictures)]), LATE)
+        missing += not drive.is_mapped(drive.send(images[number % len(images)]), LATE)
         if missing > allowed:
             break
         drive.forget()
@@ -201,7 +201,7 @@ def soak_drive(
             for name, process in drive.nodes.items():
                 memory[name].append(memory_mb(process))
     rate = count / (time.monotonic() - started)
-    failures = [f"{missing} pictures have no grids"] if missing > allowed else []
+    failures = [f"{missing} images have no grids"] if missing > allowed else []
     result: dict[str, dict[str, Any]] = {}
     for name, steps in memory.items():
         counts = _settled(counters[name], before[name], count)
@@ -251,7 +251,7 @@ def _settled(
     counts: Callable[[], dict[str, int]], before: dict[str, int], sent: int
 ) -> dict[str, int]:
     """Return what was counted since `before`, when all that was sent has been."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + OBSERVER_GRACE_S
     while True:
         since = {name: value - before[name] for name, value in counts().items()}
         if not _miscounted(since, sent) or time.monotonic() > deadline:
@@ -274,7 +274,7 @@ def _miscounted(counts: dict[str, int], sent: int) -> list[str]:
 
 
 def clip() -> list[np.ndarray]:
-    """Return the pictures of the bundled clip, uint8 (360,480,3) RGB."""
+    """Return the images of the bundled clip, uint8 (360,480,3) RGB."""
     path = resources.files("seg_perception") / "clip" / "bag"
     with resources.as_file(path) as folder, BagReader(folder) as bag:
         sent = bag.messages(["/camera/image/compressed"])
@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="default")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(arguments)
-    pictures = clip()
+    images = clip()
     result: dict[str, dict[str, Any]] = {}
     for transport in TRANSPORTS:
         with _graph() as graph:
@@ -300,15 +300,15 @@ def main(arguments: list[str] | None = None) -> int:
                 transport,
                 options.messages // len(TRANSPORTS),
                 model=options.model,
-                picture=pictures[0],
+                image=images[0],
                 seed=options.seed,
             )
         with _graph() as graph:
             result[f"soak {transport}"] = soak_node(
-                graph, transport, options.frames, model=options.model, pictures=pictures
+                graph, transport, options.frames, model=options.model, images=images
             )
     with _graph() as graph:
-        nodes = soak_drive(graph, options.drive, model=SMALL, pictures=pictures)
+        nodes = soak_drive(graph, options.drive, model=SMALL, images=images)
         result |= {f"drive {name}": run for name, run in nodes.items()}
     for run in result.values():
         run["failures"] += memory_failures(run)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from seg_perception import demo, messages
+from seg_perception.bags.bag import BagReader, deserialize
 from seg_perception.errors import SegPerceptionError
-from seg_perception.evaluation import live
-from seg_perception.evaluation.bags import BagReader, deserialize
+from seg_perception.live import session
 from seg_perception.segmenter import Segmenter
 
 CLIP = Path(str(resources.files("seg_perception") / "clip"))
@@ -28,16 +28,16 @@ def test_the_report_is_what_the_recording_holds(tmp_path: Path) -> None:
     with BagReader(tmp_path / "result.mcap") as bag:
         masks = [deserialize(m) for m in bag.raw(["/segmentation_node/label_mask"])]
         sure = list(bag.raw(["/segmentation_node/confidence"]))
-        assert len(list(bag.raw([demo.PICTURES]))) == 101, "recorded from the first picture on"
+        assert len(list(bag.raw([demo.IMAGES]))) == 101, "recorded from the first image on"
     assert len(masks) == len(sure) == report["frames_out"]
     # Count once more, by hand, with labels that the segmenter gives without ROS.
     segmenter = Segmenter.load("default")
-    pictures = dict(demo._pictures(CLIP / "bag"))
+    images = dict(demo._images(CLIP / "bag"))
     hits, union, seen = np.zeros(11), np.zeros(11), np.zeros(11)
     for message in masks:
         stamp = messages.stamp_ns(message.header)
         mask = messages.to_array(message)
-        assert (mask == segmenter(pictures[stamp], "bgr8").labels).all()
+        assert (mask == segmenter(images[stamp], "bgr8").labels).all()
         truth = cv2.imread(str(CLIP / "truth" / f"{stamp}.png"), cv2.IMREAD_UNCHANGED)
         for c in range(11):
             hits[c] += ((truth == c) & (mask == c)).sum()
@@ -50,7 +50,7 @@ def test_no_report_of_an_earlier_run_stays_when_a_node_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "report.json").write_text("of an earlier run")
-    monkeypatch.setattr(live, "NODE", "no_such_node")
+    monkeypatch.setattr(session, "NODE", "no_such_node")
     with pytest.raises(
         SegPerceptionError, match=r"no_such_node ended with status 1:(.|\n)*No module"
     ):

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from support.paths import ROOT
 
 from seg_perception.cli import build_parser
 from seg_perception.parameters import (
-    MountParameters,
+    ExtrinsicsParameters,
     OccupancyParameters,
     SegmentationParameters,
     specs,
 )
 
-ROOT = Path(__file__).parent.parent
 PAGES = [
     *ROOT.glob("*.md"),
     *(path for folder in ("docs", "benchmarks", "seg_perception") for path in
@@ -127,7 +127,7 @@ def test_every_parameter_in_yaml_that_a_page_shows_exists() -> None:
         for text in (b for b in BLOCK.findall(page.read_text("utf-8")) if "ros__parameters" in b):
             (given,) = yaml.safe_load(text).values()
             for name in flat(given["ros__parameters"]):
-                mounted = name.partition(".")[2] in specs(MountParameters)
+                mounted = name.partition(".")[2] in specs(ExtrinsicsParameters)
                 assert name in known or mounted, f"{page.name}: {name}"
                 count += 1
     assert count

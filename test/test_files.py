@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from seg_perception.errors import ModelError, first_line
-from seg_perception.files import check_output, written_whole
+from seg_perception.files import atomic_write, check_output
 
 
 def write_half(path: Path, error: Exception) -> None:
-    with written_whole(path) as beside:
-        beside.write_text("half")
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
         raise error
 
 
 def test_a_file_replaces_the_one_before_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "f.txt"
-    with written_whole(path) as beside, written_whole(path) as other:
-        assert beside.parent == path.parent
-        assert beside != other
-        beside.write_text("one")
+    with atomic_write(path) as temporary, atomic_write(path) as other:
+        assert temporary.parent == path.parent
+        assert temporary != other
+        temporary.write_text("one")
         other.write_text("two")
     assert path.read_text() == "one"
     with pytest.raises(KeyError):
@@ -36,7 +36,7 @@ def test_places_that_cannot_be_written_are_told_before_the_work(tmp_path: Path) 
         (tmp_path / "file" / "x" / "m.pt", "file is no folder"),
         (Path("/proc/none/m.pt"), "cannot be written"),
     ):
-        with pytest.raises(ModelError, match=told), written_whole(path):
+        with pytest.raises(ModelError, match=told), atomic_write(path):
             assert path == Path("/proc/none/m.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

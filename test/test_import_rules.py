@@ -7,28 +7,58 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent / "seg_perception"
+ROOT = ROOT / "seg_perception"
 MODULES = sorted(ROOT.rglob("*.py"))
 ROS = {
     "rclpy", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs",
     "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "tf2_ros",
     "vision_msgs", "cv_bridge", "sensor_msgs_py",
 }  # fmt: skip
+# The processes that are nodes of a ROS graph; nothing else of the package knows ROS.
+NODES = (
+    "nodes/",
+    "live/player_node.py",
+    "live/recorder_node.py",
+    "doctor/probe",
+    "bench/bench_node.py",
+)
 # A package, and the only places that may import it.
 ALLOWED = {
-    **dict.fromkeys(ROS, ("nodes/",)),
-    "torch": ("models/", "checkpoints/", "training/", "runtimes/torch.py"),
-    "onnx": ("checkpoints/",),
-    "onnxruntime": ("runtimes/onnx.py", "checkpoints/int8.py"),
-    "rosbags": ("evaluation/bags.py",),
+    **dict.fromkeys(ROS, NODES),
+    "torch": (
+        "models/",
+        "checkpoints/",
+        "training/",
+        "runtimes/torch.py",
+        "runtimes/pt_file.py",
+        "runtimes/safe_load.py",
+        "runtimes/stand_ins.py",
+        "bench/plain_export.py",
+    ),
+    "huggingface_hub": ("checkpoints/hub.py",),
+    "safetensors": ("checkpoints/safetensors_file.py",),
+    "onnx": ("checkpoints/", "bench/", "quantization/int8.py"),
+    "onnxruntime": ("runtimes/onnx.py", "quantization/int8.py"),
+    "rosbags": ("bags/bag.py", "bags/bag_types.py"),
     "numba": ("decoding/cells.py",),
-    "av": ("evaluation/video.py",),
-    "matplotlib": ("evaluation/charts.py",),
-    "jinja2": ("evaluation/report.py",),
-    "seg_perception.nodes": ("nodes/",),
-    "seg_perception.cli": (),
+    "av": ("bags/video.py", "bags/video_stream.py"),
+    "matplotlib": ("reporting/charts.py",),
+    "PIL": ("predict.py",),
+    "jinja2": ("reporting/report.py",),
+    "seg_perception.nodes": NODES,
+    "seg_perception.cli": ("cli/",),
 }
+# From the ground floor upwards: a room imports what comes before it, and never what comes later.
+FLOORS = (
+    "errors", "files", "interrupts", "labels", "manifest", "images", "compressed", "messages",
+    "drawing", "clocks", "monitor", "group_words", "qos", "hold", "cards", "weights", "catalogue",
+    "decoding", "models", "runtimes", "segmenter", "camera_faults",
+    "occupancy", "parameters", "launch_arguments", "fastdds", "nodes",
+    "bags", "nav2", "offline", "metrics", "reporting", "live", "evaluation",
+    "checkpoints", "quantization", "training", "bench", "doctor", "demo", "predict", "cli",
+)  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -50,6 +80,22 @@ def test_modules_import_only_what_they_may(path: Path) -> None:
                 assert here.startswith(places), f"{here} must not import {name}"
 
 
+def test_no_import_runs_upwards() -> None:
+    upwards = []
+    for path in MODULES:
+        here = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for name in imports(path):
+            there = name.split(".")[1] if name.startswith("seg_perception.") else ""
+            if there in FLOORS and here in FLOORS and FLOORS.index(there) > FLOORS.index(here):
+                upwards.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert upwards == []
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
+    assert rooms - {"__init__"} == set(FLOORS)
+
+
 def test_the_core_needs_neither_ros_nor_torch() -> None:
     code = (
         "import sys\n"
@@ -58,3 +104,12 @@ def test_the_core_needs_neither_ros_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_segmentation_loads_nothing_of_occupancy_but_its_settings() -> None:
+    code = (
+        "import sys, seg_perception.nodes.segmentation_node\n"
+        "print(*sorted(n for n in sys.modules if n.startswith('seg_perception.occupancy.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["seg_perception.occupancy.settings"], done.stderr

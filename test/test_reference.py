@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graph import Graph
 from interface import BEST_EFFORT, LATCHED, NEWEST, NODES, RELIABLE, WITH_VISION_MSGS, Topic
 from make_reference import FOLDER, pages
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+from support.graph import Graph
 
 from seg_perception.nodes.label_info import LabelInfo
 

@@ -1,4 +1,4 @@
-"""The segmenter answers in the picture's own size, whatever its encoding."""
+"""The segmenter answers in the image's own size, whatever its encoding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,14 @@ from seg_perception.labels import class_shares
 from seg_perception.segmenter import Segmenter
 
 
-def test_labels_come_in_the_pictures_own_size(
+def test_labels_come_in_the_images_own_size(
     make_model: Callable[..., Path], halves: np.ndarray
 ) -> None:
     segmenter = Segmenter.load(make_model())
     large = cv2.resize(halves, (480, 320), interpolation=cv2.INTER_NEAREST)
-    for picture in (halves, large):
-        result = segmenter(picture)
-        height, width = picture.shape[:2]
+    for image in (halves, large):
+        result = segmenter(image)
+        height, width = image.shape[:2]
         assert result.labels.shape == (height, width)
         assert result.labels.dtype == np.uint8
         assert (result.labels[:, : width // 2 - width // 12] == 0).all()
@@ -79,13 +79,11 @@ def test_padding_is_cut_off_again(make_model: Callable[..., Path], halves: np.nd
     assert (segmenter(halves).labels == Segmenter.load(make_model("b.onnx"))(halves).labels).all()
 
 
-def test_a_picture_of_the_wrong_kind_is_refused(make_model: Callable[..., Path]) -> None:
+def test_a_image_of_the_wrong_kind_is_refused(make_model: Callable[..., Path]) -> None:
     segmenter = Segmenter.load(make_model())
     with pytest.raises(ImageError, match="float64"):
         segmenter(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
-    with pytest.raises(
-        ImageError, match=r"rgb8 picture is uint8 \(4, 4, 4\); give uint8 \(H,W,3\)"
-    ):
+    with pytest.raises(ImageError, match=r"rgb8 image is uint8 \(4, 4, 4\); give uint8 \(H,W,3\)"):
         segmenter(np.zeros((4, 4, 4), np.uint8))
 
 

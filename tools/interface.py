@@ -49,12 +49,12 @@ DIAGNOSTICS = Topic(
 
 SEGMENTATION = Interface(
     inputs=(
-        Topic("image", IMAGE, NEWEST, "pictures", "`image_transport` raw"),
+        Topic("image", IMAGE, NEWEST, "images", "`image_transport` raw"),
         Topic(
             "image/compressed",
             "sensor_msgs/msg/CompressedImage",
             NEWEST,
-            "pictures, jpeg or png; its name is `image` as remapped, with `/compressed`",
+            "images, jpeg or png; its name is `image` as remapped, with `/compressed`",
             "`image_transport` compressed",
         ),
         Topic("camera_info", INFO, NEWEST, "calibration, passed on"),
@@ -62,27 +62,29 @@ SEGMENTATION = Interface(
     outputs=(
         Topic(
             "~/label_mask", IMAGE, RELIABLE,
-            "mono8, the picture's size, step == width: one id a pixel, 255 unknown",
+            "mono8, the image's size, step == width: one id a pixel, 255 unknown",
         ),
         Topic(
             "~/confidence", IMAGE, RELIABLE,
-            "mono8, the picture's size: softmax of the winning class x 255, for models of kind "
+            "mono8, the image's size: softmax of the winning class x 255, for models of kind "
             "probabilities or masks its score; computed when subscribed or `min_confidence` is "
             "above 0",
             "unless the model gives labels alone",
         ),
         Topic(
-            "~/label_info", NAMES, LATCHED, "names of the ids, before the first mask",
+            "~/label_info", NAMES, LATCHED,
+            "names of the ids, before the first mask, and again to each new subscriber: mask and "
+            "confidence wait until it has them, at most 1 s",
             WITH_VISION_MSGS,
         ),
         Topic(
             "~/class_grid", IMAGE, RELIABLE,
             "32FC<K>, `grid_rows` x `grid_cols`: share of each id (channel) among all pixels "
-            "of a cell of the picture; computed when subscribed",
+            "of a cell of the image; computed when subscribed",
         ),
         Topic(
             "~/overlay", IMAGE, RELIABLE,
-            "bgr8: class colours over the picture, and a legend; computed when subscribed",
+            "bgr8: class colours over the image, and a legend; computed when subscribed",
         ),
         Topic(
             "~/camera_info", INFO, RELIABLE,
@@ -90,7 +92,7 @@ SEGMENTATION = Interface(
         ),
         DIAGNOSTICS,
     ),
-    services=(("~/enable", "std_srvs/srv/SetBool", "false: ignore pictures; true: segment again"),),
+    services=(("~/enable", "std_srvs/srv/SetBool", "false: ignore images; true: segment again"),),
 )  # fmt: skip
 
 OCCUPANCY = Interface(
@@ -144,7 +146,12 @@ OCCUPANCY = Interface(
             "organised x y z (float32, camera's frame), at most 320 kB: where each pixel is; "
             "a thing's have the point where it touches the ground, NaN where nothing is known",
         ),
-        Topic("~/costmap/label_info", NAMES, LATCHED, "names of the groups", WITH_VISION_MSGS),
+        Topic(
+            "~/costmap/label_info", NAMES, LATCHED,
+            "names of the groups, before the first set, and again to each new subscriber: the set "
+            "waits until it has them, at most 1 s",
+            WITH_VISION_MSGS,
+        ),
         Topic(
             "~/obstacles", CLOUD, RELIABLE,
             "contacts of groups with cost 100, raised to columns, in `base_frame`; empty when "

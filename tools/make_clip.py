@@ -1,4 +1,4 @@
-"""Make the bundled clip from CamVid's val pictures: python tools/make_clip.py CAMVID/val OUT.
+"""Make the bundled clip from CamVid's val images: python tools/make_clip.py CAMVID/val OUT.
 
 CamVid's camera calibration is not published: camera_info is an approximate pinhole of 60 degrees.
 """
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from seg_perception.evaluation.bags import STORE, message_class, serialize
+from seg_perception.bags.bag import STORE, message_class, serialize
 
 RATE = 15
 START_NS = 1_000_000_000_000
@@ -58,12 +58,12 @@ def main(source: Path, out: Path) -> None:
             time_ns = START_NS + round(i * 1e9 / RATE)
             data = np.frombuffer(path.read_bytes(), np.uint8)
             height, width = cv2.imdecode(data, cv2.IMREAD_COLOR).shape[:2]
-            picture = message_class(kinds["/camera/image/compressed"])(
+            image = message_class(kinds["/camera/image/compressed"])(
                 header=header(time_ns), format="jpeg", data=data
             )
             contents = {
                 "/camera/camera_info": camera_info(time_ns, height, width),
-                "/camera/image/compressed": picture,
+                "/camera/image/compressed": image,
             }
             for topic, message in contents.items():
                 bag.write(lines[topic], time_ns, serialize(message, kinds[topic]))

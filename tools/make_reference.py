@@ -4,6 +4,8 @@ The pages are the same under every Python: argparse's own help is not.
 """
 
 import argparse
+import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
@@ -12,10 +14,13 @@ from typing import Any
 
 from interface import NODES, Interface, Topic
 
+import seg_perception
+from seg_perception import errors
 from seg_perception.cli import build_parser
+from seg_perception.doctor.as_json import SCHEMA
 from seg_perception.parameters import (
     Change,
-    MountParameters,
+    ExtrinsicsParameters,
     OccupancyParameters,
     SegmentationParameters,
     Spec,
@@ -38,6 +43,8 @@ def pages() -> dict[str, str]:
         "parameters.md": "\n".join(_parameters()) + "\n",
         "topics.md": "\n".join(_topics()) + "\n",
         "cli.md": "\n".join(_commands()) + "\n",
+        "python.md": "\n".join(_python()) + "\n",
+        "doctor.schema.json": json.dumps(SCHEMA, indent=2) + "\n",
     }
 
 
@@ -55,6 +62,58 @@ def _escaped(cell: str) -> str:
     return text.replace("|", r"\|")
 
 
+# Python
+
+
+def _python() -> Iterator[str]:
+    yield "# In Python, without ROS\n"
+    yield WRITTEN.format(source="the docstrings of seg_perception") + "\n"
+    yield (
+        "```python\n"
+        "import cv2\n"
+        "from seg_perception import Segmenter\n\n"
+        'segmenter = Segmenter.load("default")\n'
+        'labels, confidence, timing = segmenter(cv2.imread("street.jpg"), "bgr8")\n'
+        "```\n"
+    )
+    yield "`from seg_perception import ...` imports what it names when it is first used.\n"
+    for name in seg_perception.__all__:
+        kind = getattr(seg_perception, name)
+        yield f"## {name}\n"
+        yield _docstring(kind) + "\n"
+        for member, value in vars(kind).items():
+            is_public = not member.startswith("_") or member == "__call__"
+            if is_public and inspect.getdoc(value) and name == "Segmenter":
+                yield f"### {_signature(member, value)}\n"
+                yield _docstring(value) + "\n"
+    yield "## Errors\n"
+    yield "Each message names the value and the next step; all are SegPerceptionErrors.\n"
+    found = [e for e in vars(errors).values() if inspect.isclass(e)]
+    yield from table(
+        ("error", "of"),
+        ([f"`seg_perception.errors.{e.__name__}`", _docstring(e)] for e in found[1:]),
+    )
+
+
+def _signature(name: str, member: Any) -> str:
+    if isinstance(member, property):
+        return f"segmenter.{name}"
+    function = member.__func__ if isinstance(member, classmethod) else member
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    shown = [str(p).partition(":")[0] + (f"={p.default!r}" if p.default is not p.empty else "")
+             for p in parameters]  # fmt: skip
+    first = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
+    if first is not None:
+        shown.insert(first, "*")
+    owner = "Segmenter." if isinstance(member, classmethod) else "segmenter."
+    called = "segmenter" if name == "__call__" else owner + name
+    return f"{called}({', '.join(shown)})"
+
+
+def _docstring(member: Any) -> str:
+    return inspect.cleandoc(inspect.getdoc(member) or "")
+
+
 # Parameters
 
 
@@ -68,7 +127,7 @@ def _parameters() -> Iterator[str]:
         "`cleanup`. A value out of range is refused with the reason; given at start, it keeps the "
         "node unconfigured, and `/diagnostics` tells why. `use_sim_time` is ROS's own.\n"
     )
-    mounts = {f.name for f in fields(MountParameters)}
+    mounts = {f.name for f in fields(ExtrinsicsParameters)}
     yield "## segmentation_node\n"
     yield from _parameter_table(fields(SegmentationParameters))
     yield "\n## occupancy_node\n"
@@ -80,7 +139,7 @@ def _parameters() -> Iterator[str]:
         "does. The camera's body (x forward, y left, z up) stands in `base_frame` turned by "
         "R = Rz(yaw) Ry(pitch) Rx(roll).\n"
     )
-    yield from _parameter_table(fields(MountParameters))
+    yield from _parameter_table(fields(ExtrinsicsParameters))
 
 
 def _parameter_table(entries: Iterable["Field[Any]"]) -> list[str]:
@@ -119,7 +178,7 @@ def _topics() -> Iterator[str]:
     yield (
         "`~` is the node's name, as in `/segmentation_node/label_mask`. With names in `cameras`, "
         "what is marked * stands below each camera's name: `front/image`, `~/front/label_mask`. "
-        "Every output has the stamp of the picture it came from. Inputs keep the newest message "
+        "Every output has the stamp of the image it came from. Inputs keep the newest message "
         "alone; `qos_reliability: auto` is reliable while every publisher offers that, and best "
         "effort otherwise. vision_msgs is `ros-$ROS_DISTRO-vision-msgs`.\n"
     )

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/what_to_expect.md from the bundled clip.
+"""Draw the images of docs/what_to_expect.md from the bundled clip.
 
 python tools/make_views.py INDEX FOLDER
 """
@@ -11,25 +11,25 @@ import cv2
 import numpy as np
 
 from seg_perception import messages
-from seg_perception.demo import CAMERA_INFO, MAP, MOUNT, PICTURES
+from seg_perception.bags.bag import BagReader
+from seg_perception.demo import CAMERA_INFO, IMAGES, MAP, MOUNT
 from seg_perception.drawing import draw_overlay
-from seg_perception.evaluation.bags import BagReader
-from seg_perception.evaluation.mapping import beside_map, draw_maps
+from seg_perception.offline.map_bag import beside_map, draw_maps
 from seg_perception.segmenter import Segmenter
 
-BEFORE = 5  # pictures whose evidence is on the map too
+BEFORE = 5  # images whose evidence is on the map too
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
 def main(index: int, folder: Path) -> None:
     """Write views_camera.jpg (overlay, mask, confidence) and views_map.jpg (overlay, map)."""
     with BagReader(Path(str(resources.files("seg_perception") / "clip" / "bag"))) as bag:
-        recorded = list(bag.messages([PICTURES]))[index - BEFORE : index + 1]
+        recorded = list(bag.messages([IMAGES]))[index - BEFORE : index + 1]
         info = next(iter(bag.messages([CAMERA_INFO])))
     segmenter = Segmenter.load("default")
     results = [segmenter(messages.decode(m).image, "bgr8") for m in recorded]
-    picture, result = messages.decode(recorded[-1]).image, results[-1]
-    overlay = draw_overlay(picture, result.labels, segmenter.space)
+    image, result = messages.decode(recorded[-1]).image, results[-1]
+    overlay = draw_overlay(image, result.labels, segmenter.space)
     highest = len(segmenter.manifest.classes) - 1
     mask = cv2.applyColorMap((result.labels.astype(np.float32) * (255 / highest)).astype(np.uint8),
                              cv2.COLORMAP_TURBO)  # fmt: skip

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+MODEL_KINDS = (".onnx", ".pt")  # how files of models end
+
 
 def load_official(path: str | Path, *, arch: str, dataset: str) -> "nn.Module":
     """Return the network of an official checkpoint; see official.load_official."""
@@ -14,4 +16,4 @@ def load_official(path: str | Path, *, arch: str, dataset: str) -> "nn.Module":
     return official.load_official(path, arch=arch, dataset=dataset)
 
 
-__all__ = ["load_official"]
+__all__ = ["MODEL_KINDS", "load_official"]

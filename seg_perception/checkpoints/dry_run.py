@@ -1,4 +1,4 @@
-"""Run a network on synthetic pictures and compare what comes out with its manifest."""
+"""Run a network on synthetic images and compare what comes out with its manifest."""
 
 from collections.abc import Set
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.decoding.outputs import arrays
 from seg_perception.errors import ManifestError
 from seg_perception.manifest import Manifest
-from seg_perception.outputs import arrays
 from seg_perception.runtimes import Runtime
 from seg_perception.segmenter import Segmenter
 
@@ -31,8 +31,8 @@ def dry_run(runtime: Runtime) -> None:
     shapes: set[tuple[tuple[int, ...], ...]] = set()
     ranges: list[Range] = []
     ids: set[int] = set()
-    for picture in synthetic_pictures(manifest.input.size):
-        y = runtime.run(segmenter.to_input(picture))
+    for image in synthetic_images(manifest.input.size):
+        y = runtime.run(segmenter.to_input(image))
         parts = arrays(y)
         shapes.add(tuple(part.shape for part in parts))
         if manifest.output.kind == "labels":
@@ -41,11 +41,11 @@ def dry_run(runtime: Runtime) -> None:
             ranges.append(_range(parts[0], channel=1 if manifest.output.layout == "NCHW" else 3))
         for classes in parts[1:]:
             _check_class_logits(classes)
-    complaint = label_complaint(manifest, ids) if ids else score_complaint(manifest, ranges)
+    problem = label_problem(manifest, ids) if ids else score_problem(manifest, ranges)
     if len(shapes) > 1:
-        complaint = f"the output's shape follows the picture's content, {shapes}: choose another"
-    if complaint:
-        raise ManifestError(f"the network disagrees with its card on test pictures: {complaint}")
+        problem = f"the output's shape follows the image's content, {shapes}: choose another"
+    if problem:
+        raise ManifestError(f"the network disagrees with its card on test images: {problem}")
 
 
 def _check_class_logits(classes: NDArray[Any]) -> None:
@@ -59,8 +59,8 @@ def _check_class_logits(classes: NDArray[Any]) -> None:
         )
 
 
-def synthetic_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Return a black, a white, a noisy and a smooth picture, uint8 (H,W,3)."""
+def synthetic_images(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Return a black, a white, a noisy and a smooth image, uint8 (H,W,3)."""
     height, width = size
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     down, right = np.linspace(0, 255, height)[:, None], np.linspace(0, 255, width)[None]
@@ -68,7 +68,7 @@ def synthetic_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
     return [np.zeros_like(noise), np.full_like(noise, 255), noise, smooth.astype(np.uint8)]
 
 
-def label_complaint(manifest: Manifest, ids: Set[int]) -> str:
+def label_problem(manifest: Manifest, ids: Set[int]) -> str:
     """Return why `ids` are no labels of the manifest, or an empty string."""
     count = len(manifest.classes)
     strange = sorted(ids - {*range(count), *manifest.void_ids})
@@ -80,7 +80,7 @@ def label_complaint(manifest: Manifest, ids: Set[int]) -> str:
     )
 
 
-def score_complaint(manifest: Manifest, ranges: list[Range]) -> str:
+def score_problem(manifest: Manifest, ranges: list[Range]) -> str:
     """Return why scores of these ranges are not of the manifest's kind, or an empty string."""
     lows, highs, low_sums, high_sums = zip(*ranges, strict=True)
     seen = Range(float(np.min(lows)), float(np.max(highs)), min(low_sums), max(high_sums))

@@ -1,4 +1,4 @@
-"""Export a network to a self-describing ONNX file that takes picture bytes, and prove it equal."""
+"""Export a network to a self-describing ONNX file that takes image bytes, and prove it equal."""
 
 import copy
 import io
@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seg_perception import outputs
 from seg_perception.checkpoints.graphs import OPSET
+from seg_perception.decoding import outputs
+from seg_perception.decoding.outputs import Masks
 from seg_perception.errors import ModelError
-from seg_perception.files import written_whole
+from seg_perception.files import atomic_write
 from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
 from seg_perception.models.folding import check_size
 from seg_perception.models.layers import fastest_form, simplified, written_as
-from seg_perception.outputs import Masks
 from seg_perception.runtimes import Runtime
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
@@ -88,8 +88,8 @@ class FromBytes(nn.Module):
             first.weight.copy_(weight.flip(1) if swap else weight)
         self.register_buffer("mean", (mean.flip(0) if swap else mean)[:, None, None])
 
-    def forward(self, picture: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = picture.float().permute(0, 3, 1, 2) - self.mean
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = image.float().permute(0, 3, 1, 2) - self.mean
         y: Tensor | tuple[Tensor, Tensor] = self.network(x)
         return y
 
@@ -98,8 +98,8 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
     """Write `network` as ONNX at `manifest.input.size`.
 
     `manifest.input` tells how its float32 (1,3,H,W) input was normalised in training. The file
-    takes uint8 pictures in BGR, carries the manifest with the sha256 of its weights, passes
-    onnx.checker and equals the torch network on seeded pictures; only then it is renamed to `path`.
+    takes uint8 images in BGR, carries the manifest with the sha256 of its weights, passes
+    onnx.checker and equals the torch network on seeded images; only then it is renamed to `path`.
     Raises ModelError or ManifestError, and leaves nothing behind, when it does not.
     """
     trained = manifest.input
@@ -109,16 +109,16 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
     network = network.float().cpu().eval()
     trained.check()
     check_size(network, trained.size)
-    with written_whole(path) as beside:
+    with atomic_write(path) as temporary:
         graph = _trace(FromBytes(network, trained), spec, manifest.output)
         onnx.checker.check_model(graph, full_check=True)
-        onnx.save(graph, str(beside))
-        manifest = replace(manifest, input=spec, sha256=OnnxFile(beside).weights_sha256())
+        onnx.save(graph, str(temporary))
+        manifest = replace(manifest, input=spec, sha256=OnnxFile(temporary).weights_sha256())
         entry = graph.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, manifest.to_json()
-        onnx.save(graph, str(beside))
+        onnx.save(graph, str(temporary))
         del graph  # gigabytes, for the largest networks
-        parity = compare(network, OnnxRuntime(beside), trained)
+        parity = compare(network, OnnxRuntime(temporary), trained)
         if parity.is_broken():
             raise ModelError(
                 f"the exported file differs from the network: {parity.text()}; nothing was written"
@@ -127,23 +127,21 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
 
 
 @torch.no_grad()
-def compare(
-    network: nn.Module, runtime: Runtime, trained: InputSpec, *, pictures: int = 2
-) -> Parity:
-    """Run both on seeded pictures, smooth and noisy, and return the largest disagreement.
+def compare(network: nn.Module, runtime: Runtime, trained: InputSpec, *, images: int = 2) -> Parity:
+    """Run both on seeded images, smooth and noisy, and return the largest disagreement.
 
-    `trained` tells what the network takes; the runtime takes the same pictures as bytes. Of several
+    `trained` tells what the network takes; the runtime takes the same images as bytes. Of several
     outputs the worst counts, of masks the worst query; labels are compared by the scores that they
     make together.
     """
     manifest, random = runtime.manifest, np.random.default_rng(0)
     away, noise = np.zeros(1), np.zeros(1)  # of each output, or query
     rounding, differ, total = 0.0, 0, 0
-    for _ in range(pictures):
-        picture = _smooth_and_noisy(manifest.input.size, random)
-        x = _normalised(picture, manifest.input.color, trained)
+    for _ in range(images):
+        image = _smooth_and_noisy(manifest.input.size, random)
+        x = _normalised(image, manifest.input.color, trained)
         expected = _run(network.eval(), x)
-        actual = outputs.arrays(runtime.run(picture[None]))
+        actual = outputs.arrays(runtime.run(image[None]))
         _check_comparable(expected, actual)
         shares = _differences(actual, expected)
         scores = _class_scores(expected, manifest)
@@ -164,7 +162,7 @@ def compare(
 
 
 def _smooth_and_noisy(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a random picture uint8 (H,W,3)."""
+    """Return a random image uint8 (H,W,3)."""
     height, width = size
     coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3))
     smooth = np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
@@ -213,9 +211,9 @@ def _gap(scores: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(two[1] - two[0])
 
 
-def _normalised(picture: NDArray[np.uint8], color: str, trained: InputSpec) -> Tensor:
+def _normalised(image: NDArray[np.uint8], color: str, trained: InputSpec) -> Tensor:
     """Return the float32 (1,3,H,W) that a network was trained on, of uint8 (H,W,3) in `color`."""
-    ordered = picture if color == trained.color else picture[..., ::-1]
+    ordered = image if color == trained.color else image[..., ::-1]
     x = torch.from_numpy(ordered.astype(np.float32).transpose(2, 0, 1)[None])
     mean, std = (torch.tensor(v)[:, None, None] for v in (trained.mean, trained.std))
     return (trained.scale * x - mean) / std
@@ -242,16 +240,16 @@ def _check_comparable(expected: tuple[NDArray[Any], ...], actual: tuple[NDArray[
 def _trace(module: nn.Module, spec: InputSpec, output: OutputSpec) -> onnx.ModelProto:
     names = [output.name or "logits"] + ([output.class_logits] if output.class_logits else [])
     buffer = io.BytesIO()
-    picture = torch.zeros(spec.shape, dtype=torch.uint8)
-    form = fastest_form(module.eval(), picture)
+    image = torch.zeros(spec.shape, dtype=torch.uint8)
+    form = fastest_form(module.eval(), image)
     with warnings.catch_warnings(), torch.no_grad(), written_as(form):
         # The tracing exporter writes the leaner static graph, and says that it is the older one.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (picture,),
+            (image,),
             buffer,  # type: ignore[arg-type]  # takes a file object, says the documentation
-            input_names=["picture"],
+            input_names=["image"],
             output_names=names,
             opset_version=OPSET,
             dynamo=False,

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from seg_perception.decoding.outputs import Shape
 from seg_perception.errors import ModelError
-from seg_perception.runtimes.agreement import Port, Shape
+from seg_perception.runtimes.agreement import Port
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 OPSET = 17  # of every graph that is made here
@@ -53,6 +54,30 @@ def pin_input(graph: GraphProto, name: str, shape: tuple[int, ...]) -> None:
         output.type.tensor_type.ClearField("shape")
 
 
+def widen(graph: GraphProto) -> None:
+    """Let inputs and outputs of float16 be float32: a Cast each, exact but for the input's."""
+    given = {t.name for t in graph.initializer}
+    for value in graph.input:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16 and value.name not in given:
+            narrow = f"{value.name}_float16"
+            for node in graph.node:
+                _rename_inputs(node, value.name, narrow)
+            cast = helper.make_node("Cast", [value.name], [narrow], to=TensorProto.FLOAT16)
+            graph.node.insert(0, cast)
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for value in graph.output:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            narrow = f"{value.name}_float16"
+            for node in graph.node:
+                _rename_inputs(node, value.name, narrow)
+                node.output[:] = [narrow if n == value.name else n for n in node.output]
+            cast = helper.make_node("Cast", [narrow], [value.name], to=TensorProto.FLOAT)
+            graph.node.append(cast)
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    changed = {value.name for value in (*graph.input, *graph.output)}
+    _keep(graph.value_info, lambda value: value.name not in changed)  # types of before
+
+
 def keep_outputs(graph: GraphProto, names: list[str]) -> None:
     """Drop every other output and the nodes that only they need: a runtime would compute them."""
     producers = {output: node for node in graph.node for output in node.output}
@@ -61,7 +86,7 @@ def keep_outputs(graph: GraphProto, names: list[str]) -> None:
     while waiting:
         value = waiting.pop()
         if value not in needed and value in producers:
-            waiting += _reads(producers[value])
+            waiting += reads(producers[value])
         needed.add(value)
     _keep(graph.output, lambda value: value.name in names)
     _keep(graph.node, lambda node: not needed.isdisjoint(node.output))
@@ -97,6 +122,37 @@ def set_metadata(model: ModelProto, key: str, text: str) -> None:
     model.metadata_props.add(key=key, value=text)
 
 
+def reads(node: NodeProto) -> Iterator[str]:
+    """Yield every name that a node, or a graph inside it, reads."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (v.name for v in graph.output)
+            for inner in graph.node:
+                yield from reads(inner)
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Return the attributes that are given, by their names."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def follows_from_shapes(graph: GraphProto, name: str) -> bool:
+    """Return whether a tensor is the same for every image: made of constants and of shapes."""
+    producers = {output: node for node in graph.node for output in node.output}
+    fed = {port.name for port in input_ports(graph)}
+    waiting, done = [name], {""}
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if name in fed or (node is not None and node.op_type.startswith("Random")):
+            return False
+        if node is not None and name not in done and node.op_type not in ("Shape", "Size"):
+            waiting += reads(node)
+        done.add(name)
+    return True
+
+
 def _port(value: ValueInfoProto) -> Port:
     if value.type.WhichOneof("value") != "tensor_type":
         return Port(value.name, str(value.type.WhichOneof("value")), None)
@@ -116,14 +172,15 @@ def _is_constant(node: NodeProto) -> bool:
     return node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
-    """Yield every name that a node, or a graph inside it, reads."""
-    yield from node.input
+def _rename_inputs(node: NodeProto, old: str, new: str) -> None:
+    """Let a node, and the graphs inside it, read another tensor."""
+    node.input[:] = [new if name == old else name for name in node.input]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            yield from (v.name for v in graph.output)
             for inner in graph.node:
-                yield from _reads(inner)
+                _rename_inputs(inner, old, new)
+            for value in graph.output:
+                value.name = new if value.name == old else value.name
 
 
 def _keep(repeated: MutableSequence[Any], wanted: Callable[[Any], bool]) -> None:

@@ -1,43 +1,78 @@
-"""Official checkpoints in, verified self-describing model files out."""
+"""Checkpoints of known networks in, verified self-describing model files out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from seg_perception import catalogue
-from seg_perception.cards import load_card
+from seg_perception.checkpoints import MODEL_KINDS
+from seg_perception.checkpoints.class_card import class_card, data_set_card
 from seg_perception.checkpoints.export import Exported, compare, export_onnx
-from seg_perception.checkpoints.model_file import read_model, write_model
-from seg_perception.checkpoints.official import load_network
+from seg_perception.checkpoints.official import Loaded, load_checkpoint
+from seg_perception.checkpoints.source import Source
 from seg_perception.errors import ModelError
 from seg_perception.files import check_output
 from seg_perception.manifest import Manifest
+from seg_perception.models.dialects import OFFICIAL
 from seg_perception.models.folding import check_size
+from seg_perception.runtimes.pt_file import read_model, write_model
 from seg_perception.runtimes.torch import TorchRuntime
 
-BACKGROUND = {"classes": ["background"], "palette": [[0, 0, 0]]}
+
+class Prepared(NamedTuple):
+    """A checkpoint that was read and recognised, and the card of the file that it will become."""
+
+    loaded: Loaded
+    manifest: Manifest
+    notes: tuple[str, ...]
 
 
 def import_official(
     checkpoint: Path, out: Path, *, arch: str, dataset: str, size: tuple[int, int] | None = None
 ) -> Exported:
-    """Write an official checkpoint as a model file: .onnx of one input size, .pt for any.
+    """Write an official checkpoint as a model file; see prepare and write."""
+    check_output(out, kinds=MODEL_KINDS, sources=(checkpoint,))
+    return write(prepare(checkpoint, arch=arch, dataset=dataset, size=size), out)
 
-    `size` (height, width) is by default that of the official tests. Raises CheckpointError for a
-    checkpoint that does not fit, ModelError for a file that would differ; nothing is written then.
+
+def prepare(
+    checkpoint: Path,
+    *,
+    arch: str = "",
+    dataset: str = "",
+    groups: Path | None = None,
+    size: tuple[int, int] | None = None,
+    ema: bool = False,
+) -> Prepared:
+    """Read a checkpoint of any dialect and say what it is of.
+
+    `arch` and `dataset` decide ties, `groups` is a YAML file of planner groups by class, `size`
+    (height, width) is by default that of the checkpoint or of the official tests; `ema` takes its
+    moving averages. Raises CheckpointError for one that is not known, or not known well enough.
     """
-    check_output(out, kinds=(".onnx", ".pt"), sources=(checkpoint,))
-    network, classes = load_network(checkpoint, arch=arch, dataset=dataset)
-    manifest = describe(arch, dataset, classes=classes, size=size, checkpoint=checkpoint)
+    loaded = load_checkpoint(checkpoint, arch=arch, dataset=dataset, ema=ema)
+    card = class_card(loaded.source, loaded.fit, dataset=dataset, groups=groups)
+    manifest = describe_loaded(loaded, card.keys, size=size)
+    return Prepared(loaded, manifest, (*loaded.source.notes, *card.notes))
+
+
+def write(prepared: Prepared, out: Path) -> Exported:
+    """Write a checkpoint as a model file: .onnx of one input size, .pt for any.
+
+    Raises ModelError for a file that would differ; nothing is written then.
+    """
+    network, manifest = prepared.loaded.network, prepared.manifest
+    check_output(out, kinds=MODEL_KINDS, sources=(prepared.loaded.source.path,))
     if out.suffix == ".onnx":
         return export_onnx(network, manifest, out)
     check_size(network, manifest.input.size)
     threads = torch.get_num_threads()  # which a runtime sets for the whole process
     runtime = TorchRuntime(network, manifest, threads=threads)
-    parity = compare(network, runtime, manifest.input, pictures=1)
+    parity = compare(network, runtime, manifest.input, images=1)
     if parity.is_broken():
         raise ModelError(
             f"the model would differ from the checkpoint: {parity.text()}; nothing was written"
@@ -57,30 +92,14 @@ def export_model(model: Path, out: Path, *, size: tuple[int, int] | None = None)
 
 
 def describe(
-    arch: str,
-    dataset: str,
-    *,
-    classes: int,
-    size: tuple[int, int] | None = None,
-    checkpoint: Path | None = None,
+    arch: str, dataset: str, *, classes: int, size: tuple[int, int] | None = None
 ) -> Manifest:
     """Return the manifest of an official network, as it was trained, for input `size`.
 
-    What is published of the variant is told as that: whether `checkpoint` is the file that its
+    What is published of the variant is told as that: whether a checkpoint is the file that its
     authors measured, nobody can say.
     """
     prepared = catalogue.preparation(arch, dataset)
-    entry = catalogue.find(arch, dataset)
-    published: dict[str, Any] = {}
-    origin = [_name_of(checkpoint)] if checkpoint else []
-    if entry is not None:
-        published["license"] = entry.license
-        origin.append(f"code: {entry.source}")
-        if entry.miou is not None:
-            published["metrics"] = {
-                "variant_published_miou": round(entry.miou / 100, 4),
-                "variant_published_by": entry.miou_source,
-            }
     return Manifest.from_dict(
         {
             "name": f"{arch}_{dataset}",
@@ -93,22 +112,69 @@ def describe(
             },
             "output": dict(prepared.output),
             "official": dict(prepared.official) if prepared.official else None,
-            "source": "; ".join(origin),
-            **published,
-            **_card(dataset, classes),
+            **_published(arch, dataset),
+            **data_set_card(dataset, classes),
         }
     )
 
 
-def _name_of(file: Path) -> str:
-    with file.open("rb") as content:
-        return f"{file.name}, sha256 {hashlib.file_digest(content, 'sha256').hexdigest()}"
+def describe_loaded(
+    loaded: Loaded, card: Mapping[str, Any], *, size: tuple[int, int] | None = None
+) -> Manifest:
+    """Return the manifest of a network that was recognised, with the `card` of its classes.
+
+    What is published of a variant is told of the official dialect alone, and so are its rules of
+    tests: other libraries train and test in their own way.
+    """
+    source, fit = loaded.source, loaded.fit
+    dataset = str(card.get("dataset", ""))
+    usual = catalogue.preparation(fit.arch, dataset)
+    side = getattr(fit.config, "image_size", None)  # of networks that take one size alone
+    told = source.input.get("size") or (usual.size if side is None else (side, side))
+    common = {
+        "name": "_".join(filter(None, (fit.arch, dataset))) or fit.arch,
+        "architecture": fit.arch,
+        "network": fit.changes(dataset),
+        "input": {
+            "color": usual.color,
+            "mean": list(usual.mean),
+            "std": list(usual.std),
+            **source.input,
+            "size": list(size or told),
+        },
+        "output": dict(usual.output),
+        **card,
+    }
+    if fit.dialect.name == OFFICIAL:
+        official = dict(usual.official) if usual.official else None
+        published = _published(fit.arch, dataset, _name_of(source))
+        return Manifest.from_dict({**common, "official": official, **published})
+    origin = f"{_name_of(source)}; read as {fit.dialect.name}"
+    return Manifest.from_dict({**common, "source": origin})
 
 
-def _card(dataset: str, classes: int) -> dict[str, Any]:
-    """Return the data set's card; a network with one class more has its background first."""
-    card = load_card(dataset)
-    if len(card["classes"]) + 1 == classes:
-        card = {**card, **{key: first + card[key] for key, first in BACKGROUND.items()}}
-        card["void_ids"] = [0, *(i + 1 for i in card.get("void_ids", []))]
-    return card
+def _published(arch: str, dataset: str, *origin: str) -> dict[str, Any]:
+    """Return what is published of a variant, and where it is from."""
+    entry = catalogue.find(arch, dataset)
+    if entry is None:
+        return {"source": "; ".join(origin)}
+    published: dict[str, Any] = {
+        "license": entry.license,
+        "source": "; ".join((*origin, f"code: {entry.source}")),
+    }
+    if entry.miou is not None:
+        published["metrics"] = {
+            "variant_published_miou": round(entry.miou / 100, 4),
+            "variant_published_by": entry.miou_source,
+        }
+    return published
+
+
+def _name_of(source: Source) -> str:
+    """Return the name of a checkpoint and the hash of the files that hold its weights."""
+    digest = hashlib.sha256()
+    for path in source.files:
+        with path.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return f"{source.path.resolve().name}, sha256 {digest.hexdigest()}"

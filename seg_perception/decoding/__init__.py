@@ -1,4 +1,4 @@
-"""From coarse class scores to the exact label image of the picture's size, and its confidence.
+"""From coarse class scores to the exact label image of the image's size, and its confidence.
 
 Exact means: the classes that interpolation followed by argmax gives, up to rounding where two
 scores tie. One decoder a kind of output, and one module of kernels a way to interpolate: cells.py
@@ -99,7 +99,7 @@ def decode_masks(
 def _masks_by_line(
     planes: Floats, shares: Floats, size: tuple[int, int], align_corners: bool, confident: bool
 ) -> tuple[Ids, Ids | None]:
-    """Do the same for masks that are about as fine as the picture: every pixel is computed."""
+    """Do the same for masks that are about as fine as the image: every pixel is computed."""
     labels, confidence = np.empty(size, np.uint8), np.empty(size, np.uint8)
     place = axis(planes.shape[1], size[0], align_corners=align_corners)
     of_pixel = np.repeat(np.arange(len(place.low)), np.diff(place.first))

@@ -1,4 +1,4 @@
-"""Where the pixels of a picture lie on the coarse grid of scores, for both ways to interpolate.
+"""Where the pixels of an image lie on the coarse grid of scores, for both ways to interpolate.
 
 The index formulas must be torch's and ONNX's to the bit: in float64 some pixels fall into the next
 cell.
@@ -48,7 +48,7 @@ def axis(coarse: int, fine: int, *, align_corners: bool = False) -> Axis:
 def bilinear_grid(
     coarse: tuple[int, ...], size: tuple[int, int], align_corners: bool
 ) -> cells.Grid:
-    """Lay out the cells of a picture of `size` (height, width) over `coarse` scores."""
+    """Lay out the cells of an image of `size` (height, width) over `coarse` scores."""
     rows = axis(coarse[0], size[0], align_corners=align_corners)
     columns = axis(coarse[1], size[1], align_corners=align_corners)
     height, width = _longest(rows.first), _longest(columns.first)
@@ -61,7 +61,7 @@ def bilinear_grid(
 
 @lru_cache(maxsize=4)
 def cubic_grid(coarse: tuple[int, ...], size: tuple[int, int], align_corners: bool) -> cubic.Grid:
-    """Lay out the cells of a picture of `size` (height, width) over `coarse` scores."""
+    """Lay out the cells of an image of `size` (height, width) over `coarse` scores."""
     first_y, low_y, down = _cubic_axis(coarse[0], size[0], align_corners)
     first_x, low_x, right = _cubic_axis(coarse[1], size[1], align_corners)
     height, width = _longest(first_y), _longest(first_x)

@@ -27,7 +27,7 @@ compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Grid(NamedTuple):
-    """Where the pixels of a picture lie on the coarse grid: `rows` x `columns` cells.
+    """Where the pixels of an image lie on the coarse grid: `rows` x `columns` cells.
 
     Cell (i,j) holds the pixels first_y[i] : first_y[i+1], first_x[j] : first_x[j+1] and the corners
     low_y[i], high_y[i], low_x[j], high_x[j]. `down[i]` and `right[j]` are the weights of the high

@@ -1,4 +1,4 @@
-"""Compiled kernels that decode class scores whose way to the picture's size is cubic.
+"""Compiled kernels that decode class scores whose way to the image's size is cubic.
 
 As in cells.py, a cell is decided by what its corners allow. A cubic has negative weights and may
 leave the range of its samples, but not far: along one axis the outer two of four weigh at least
@@ -18,7 +18,7 @@ OVERSHOOT = np.float32(0.1875)  # a t (1 - t) at t = 1/2, a = -0.75
 
 
 class Grid(NamedTuple):
-    """Where the pixels of a picture lie on the coarse grid: `rows` x `columns` cells.
+    """Where the pixels of an image lie on the coarse grid: `rows` x `columns` cells.
 
     Cell (i,j) holds the pixels first_y[i] : first_y[i+1], first_x[j] : first_x[j+1]. It reads four
     coarse rows from low_y[i] - 2 and four columns from low_x[j] - 2, those outside replaced by the
@@ -36,7 +36,7 @@ class Grid(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Arrays that every row of cells uses anew; w is the number of coarse columns."""
+    """Arrays that every row of cells uses again; w is the number of coarse columns."""
 
     bounds: Bounds  # of w + 1 cells a row
     patch: Patch

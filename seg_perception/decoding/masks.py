@@ -19,7 +19,7 @@ NEGLIGIBLE = np.float32(2e-5)  # by how much all queries that count as constant 
 
 
 class Work(NamedTuple):
-    """Arrays that every cell uses anew."""
+    """Arrays that every cell uses again."""
 
     middle: NDArray[np.float32]  # Q: of the least and the most of a mask's sigmoid in the cell
     spread: NDArray[np.float32]  # Q: how far it may be from there

@@ -1,4 +1,4 @@
-"""What one camera's pictures mean for the nodes."""
+"""What one camera's images mean for the nodes."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,14 @@ from seg_perception.doctor.observation import CameraSeen
 from seg_perception.messages import DEPTHS
 
 SLOP = 1.0  # seconds between stamp and clock, from which occupancy_node skips by default
-SHARE = 0.95  # of the pictures that should arrive
+SHARE = 0.95  # of the images that should arrive
 
 
 def check(camera: CameraSeen) -> Iterator[Finding]:
-    """Judge one topic of pictures."""
+    """Judge one topic of images."""
     if not camera.publishers:
         yield error(
-            "camera", f"nobody publishes {camera.topic}", "no picture can come",
+            "camera", f"nobody publishes {camera.topic}", "no image can come",
             "start the camera, correct the topic's name, or set the same ROS_DOMAIN_ID",
         )  # fmt: skip
         return
@@ -29,17 +29,17 @@ def check(camera: CameraSeen) -> Iterator[Finding]:
     yield check_stamps(camera)
     if not camera.frame_id:
         yield warning(
-            "camera", f"{camera.topic} has an empty frame_id", "tf cannot place its pictures",
+            "camera", f"{camera.topic} has an empty frame_id", "tf cannot place its images",
             "set frame_id in the camera's driver, or camera_frame of occupancy_node",
         )  # fmt: skip
     yield check_info(camera)
 
 
 def check_arrival(camera: CameraSeen) -> Finding:
-    """Compare the pictures that came with those that were sent."""
+    """Compare the images that came with those that were sent."""
     policies = ", ".join(sorted({p.reliability.replace("_", " ") for p in camera.publishers}))
     offer = f"{camera.topic} ({policies})"
-    lost = "pictures are lost on the way: the Fast DDS profile, shared memory or network buffers"
+    lost = "images are lost on the way: the Fast DDS profile, shared memory or network buffers"
     do = "follow profile, shared memory and sockets above, on both ends"
     if camera.received < 2:  # one alone tells neither rate nor loss
         kinds = {p.kind for p in camera.publishers}
@@ -50,7 +50,7 @@ def check_arrival(camera: CameraSeen) -> Finding:
             )  # fmt: skip
         return error(
             "camera",
-            f"{offer}: {camera.received or 'no'} picture in {camera.seconds:g} s",
+            f"{offer}: {camera.received or 'no'} image in {camera.seconds:g} s",
             f"the camera sends (almost) nothing, or {lost}",
             f"{do}; listen longer to a slow camera, with --seconds",
         )
@@ -64,12 +64,12 @@ def check_arrival(camera: CameraSeen) -> Finding:
 
 
 def check_encoding(camera: CameraSeen) -> Finding:
-    """Repeat what the decoder says of the newest picture."""
+    """Repeat what the decoder says of the newest image."""
     if camera.unreadable:
         return error(
             "encoding", f"{camera.topic}: {camera.unreadable}",
-            "segmentation_node counts every such picture as unreadable",
-            "follow the message; the README lists the encodings",
+            "segmentation_node counts every such image as unreadable",
+            "follow the message; docs/segmentation_node.md lists the encodings",
         )  # fmt: skip
     return ok("encoding", f"{camera.topic}: {camera.encoding} can be read")
 
@@ -117,7 +117,7 @@ def check_info(camera: CameraSeen) -> Finding:
     ):
         return warning(
             "camera_info",
-            f"{topic} is of {info.width}x{info.height} in {info.frame_id!r}, the picture of "
+            f"{topic} is of {info.width}x{info.height} in {info.frame_id!r}, the image of "
             f"{camera.width}x{camera.height} in {camera.frame_id!r}",
             "occupancy_node refuses the pair",
             "let the driver publish both of one camera and one size",

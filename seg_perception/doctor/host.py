@@ -16,6 +16,7 @@ SHM = Path("/dev/shm")
 SEGMENT = 64 * 2**20  # bytes of shared memory of each process with the profile of this package
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
 THREADS = "OMP_NUM_THREADS"
+TELEMETRY = "ORT_DISABLE_TELEMETRY"  # set by `import seg_perception` unless the user did
 # What other distributions give, too: Debian's OpenCV, onnxruntime-gpu. The module itself is asked.
 MODULES = {"opencv-python-headless": "cv2", "onnxruntime": "onnxruntime"}
 
@@ -25,6 +26,7 @@ def check(environment: Mapping[str, str], python: Sequence[int]) -> Iterator[Fin
     yield check_python(python)
     yield from check_packages(metadata.requires("seg_perception") or [], installed_version)
     yield check_threads(len(os.sched_getaffinity(0)), cpu_limit(CGROUP), environment)
+    yield check_telemetry(environment)
     if SHM.is_dir() and is_fastdds(environment):
         usage = shutil.disk_usage(SHM)
         yield check_shared_memory(usage.total, usage.free)
@@ -43,6 +45,20 @@ def check_python(version: Sequence[int]) -> Finding:
     if tuple(version[:2]) > NEWEST:
         return note("python", found, "newer than the 3.13 that the tests run with")
     return ok("python", found)
+
+
+def check_telemetry(environment: Mapping[str, str]) -> Finding:
+    """Tell whether ONNX Runtime may report to its makers."""
+    value = environment.get(TELEMETRY, "")
+    if value == "1":
+        return ok("telemetry", "ONNX Runtime's is off")
+    return note(
+        "telemetry",
+        f"{TELEMETRY} is {value!r}",
+        "ONNX Runtime 1.29 and newer looks up a collector on the Internet, and keeps a device id "
+        "below ~/.cache/Microsoft",
+        f"unset {TELEMETRY}, and it is switched off",
+    )
 
 
 def check_packages(
@@ -113,7 +129,7 @@ def check_threads(cores: int, limit: float | None, environment: Mapping[str, str
         return warning(
             "threads",
             found,
-            "the container may use less than it sees: threads beyond the limit wait, and pictures "
+            "the container may use less than it sees: threads beyond the limit wait, and images "
             "with them",
             f"set the node's threads to at most {max(1, int(limit))}, or give the container more",
         )
@@ -128,7 +144,7 @@ def check_threads(cores: int, limit: float | None, environment: Mapping[str, str
 
 
 def check_shared_memory(total: int, free: int) -> Finding:
-    """Ask whether /dev/shm has room for the processes that exchange pictures; bytes."""
+    """Ask whether /dev/shm has room for the processes that exchange images; bytes."""
     found = f"/dev/shm has {free >> 20} of {total >> 20} MB free"
     means = "each process with the Fast DDS profile takes 64 MB of it, camera and node alike"
     do = (
@@ -136,7 +152,7 @@ def check_shared_memory(total: int, free: int) -> Finding:
         "with: rm -f /dev/shm/*fast{dds,rtps}_* (when no node runs)"
     )
     if free < 2 * SEGMENT:
-        return error("shared memory", found, f"{means}: pictures will not arrive", do)
+        return error("shared memory", found, f"{means}: images will not arrive", do)
     if free < 4 * SEGMENT:
         return warning("shared memory", found, means, do)
     return ok("shared memory", found)

@@ -1,21 +1,23 @@
 """What carries the messages: ROS distribution, middleware, its profile, sockets, domain."""
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
-from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 from seg_perception.doctor import transports
 from seg_perception.doctor.finding import Finding, error, note, ok, warning
-from seg_perception.doctor.transports import PICTURE
-from seg_perception.launch_arguments import FASTDDS, OLD_NAME, PROFILE_VARIABLES, is_fastdds
+from seg_perception.doctor.transports import IMAGE
+from seg_perception.fastdds import (
+    DISTRIBUTIONS,
+    PROFILE,
+    Profile,
+    profile_of,
+    read_variables,
+)
+from seg_perception.launch_arguments import FASTDDS, PROFILE_VARIABLES, is_fastdds
 
-DISTRIBUTIONS = ("jazzy", "kilted", "lyrical", "rolling")
 OLDER = ("foxy", "galactic", "humble", "iron")
 SOCKETS = (Path("/proc/sys/net/core/rmem_max"), Path("/proc/sys/net/core/wmem_max"))
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
-PROFILE = str(resources.files("seg_perception") / "fastdds.xml")
 
 
 def check(environment: Mapping[str, str], version_of: Callable[[str], str]) -> Iterator[Finding]:
@@ -61,64 +63,33 @@ def check_distribution(distribution: str, environment: Mapping[str, str]) -> Fin
     return ok("distribution", f"{distribution} ({where})")
 
 
-class Profile(NamedTuple):
-    """A profile that a variable names: its largest shared memory, bytes; `problem` when unread.
-
-    `is_own` tells that it names all its transports itself.
-    """
-
-    variable: str
-    path: Path
-    memory: int = 0
-    is_own: bool = False
-    problem: str = ""
-
-
-def profile_of(environment: Mapping[str, str], distribution: str) -> Profile | None:
-    """Return the profile that this distribution reads, if one is named."""
-    name = next((n for n in _read(distribution) if environment.get(n)), "")
-    if not name:
-        return None
-    path = Path(environment[name])
-    try:
-        parts = [(e.tag, e.text or "") for e in ElementTree.parse(path).iter()]
-        sizes = [int(text or 0) for tag, text in parts if tag.endswith("segment_size")]
-    except (OSError, ElementTree.ParseError, ValueError) as problem:
-        return Profile(name, path, problem=str(problem))
-    uses = [t.strip() for tag, t in parts if tag.endswith("useBuiltinTransports")]
-    return Profile(name, path, max(sizes, default=0), "false" in uses)
-
-
-def _read(distribution: str) -> tuple[str, ...]:
-    return PROFILE_VARIABLES[1:] if distribution in OLD_NAME else PROFILE_VARIABLES
-
-
 def check_profile(
     environment: Mapping[str, str], distribution: str, buffers: int | None = None
 ) -> Finding:
-    """Ask for that without which best-effort pictures are lost between processes.
+    """Ask for that without which best-effort images are lost between processes.
 
     `buffers` are the bytes that the kernel grants to a socket, None where it does not tell.
     """
     profile = profile_of(environment, distribution)
     large = transports.check(environment, buffers)
-    if profile is not None and not (large and not profile.is_own and profile.memory < PICTURE):
+    if profile is not None and not (large and not profile.is_own and profile.memory < IMAGE):
         return _check_profile_file(profile, environment.get(transports.VARIABLE, ""))
     if large is not None:
         return large
     unread = next((n for n in PROFILE_VARIABLES if environment.get(n)), "")
     given = environment.get(transports.VARIABLE)
-    found = f"{unread} is set, and {distribution} reads {_read(distribution)[0]}"
-    found = found if unread else "no Fast DDS profile"
+    found = f"{unread} is set, and {distribution} reads {read_variables(distribution)[0]}"
+    found = found if unread else "no Fast DDS profile in this shell"
     if given:
         known = "" if transports.parse(given) else ", which Fast DDS does not understand"
         found += f", and {transports.VARIABLE}={given}{known}"
     return warning(
         "profile",
         found,
-        "best-effort pictures of 640x480 and larger are almost all lost between two processes",
-        "on both ends, camera and node: export "
-        f"{_read(distribution)[0]}={environment.get(unread) or PROFILE}",
+        "our nodes set their own; of a camera that is started like this, best-effort images of "
+        "640x480 and larger are almost all lost",
+        "in the camera's shell: export "
+        f"{read_variables(distribution)[0]}={environment.get(unread) or PROFILE}",
     )
 
 
@@ -127,21 +98,22 @@ def _check_profile_file(profile: Profile, builtin: str) -> Finding:
         return error(
             "profile",
             f"{profile.variable}={profile.path} cannot be read: {profile.problem}",
-            "Fast DDS ignores it, and best-effort pictures are lost as without one",
-            f"on both ends, camera and node: export {profile.variable}={PROFILE}",
+            "Fast DDS ignores it, and best-effort images are lost as without one",
+            f"correct it; or unset it for our nodes, and in the camera's shell export "
+            f"{profile.variable}={PROFILE}",
         )
-    if profile.memory < PICTURE:
+    if profile.memory < IMAGE:
         return warning(
             "profile",
-            f"{profile.path} names no shared memory of {PICTURE >> 20} MB or more",
-            "best-effort pictures larger than its segment are lost between two processes",
+            f"{profile.path} names no shared memory of {IMAGE >> 20} MB or more",
+            "best-effort images larger than its segment are lost between two processes",
             f"give its SHM transport a segment_size of 67108864, as {PROFILE} does",
         )
     found = f"{profile.path}: {profile.memory >> 20} MB of shared memory"
     if builtin and profile.is_own:
         return note(
             "profile",
-            f"{found}; {transports.VARIABLE}={builtin} has no effect beside it",
+            f"{found}; {transports.VARIABLE}={builtin} has no effect next to it",
             "a camera that is started with LARGE_DATA and without this profile is not heard",
             "set the profile on both ends, camera and node",
         )
@@ -149,7 +121,7 @@ def _check_profile_file(profile: Profile, builtin: str) -> Finding:
 
 
 def carrier_of(environment: Mapping[str, str], distribution: str) -> str:
-    """Return what carries pictures best: tcp (to anywhere), shared memory, or udp alone."""
+    """Return what carries images best: tcp (to anywhere), shared memory, or udp alone."""
     if not is_fastdds(environment):
         return "udp"
     profile = profile_of(environment, distribution)
@@ -161,13 +133,13 @@ def carrier_of(environment: Mapping[str, str], distribution: str) -> str:
 
 
 def check_sockets(rmem_max: int, carrier: str) -> Finding:
-    """Compare the kernel's largest receive buffer, bytes, with a picture."""
+    """Compare the kernel's largest receive buffer, bytes, with an image."""
     found = f"net.core.rmem_max is {rmem_max}"
-    if rmem_max >= PICTURE:
+    if rmem_max >= IMAGE:
         return ok("sockets", found)
     if carrier == "tcp":
         return ok("sockets", f"{found}; TCP (LARGE_DATA) loses no packets to it")
-    means = "pictures that come over the network are larger and lose their packets"
+    means = "images that come over the network are larger and lose their packets"
     do = "sudo sysctl -w net.core.rmem_max=16777216"
     if carrier == "shared":
         return note("sockets", found, f"{means}; those of this machine use shared memory", do)

@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from seg_perception.offers import End
+from seg_perception.qos import Endpoint
 
 
 @dataclass(frozen=True)
 class CameraInfoSeen:
-    """The newest CameraInfo beside a camera's pictures; `fx` is K[0], pixels."""
+    """The newest CameraInfo next to a camera's images; `fx` is K[0], pixels."""
 
     fx: float
     width: int
@@ -18,17 +18,17 @@ class CameraInfoSeen:
 
 @dataclass(frozen=True)
 class CameraSeen:
-    """One topic of pictures, heard for `seconds`; times in seconds.
+    """One topic of images, heard for `seconds`; times in seconds.
 
     `sent` counts by the publishers' sequence numbers, None where the middleware has none. `stamp`,
-    `arrived` (system clock) and `simulated` (/clock then, None without) are the newest picture's.
-    `unreadable` says why the newest picture cannot be decoded.
+    `arrived` (system clock) and `simulated` (/clock then, None without) are the newest image's.
+    `unreadable` says why the newest image cannot be decoded.
     """
 
     topic: str
     kind: str
     seconds: float
-    publishers: list[End] = field(default_factory=list)
+    publishers: list[Endpoint] = field(default_factory=list)
     received: int = 0
     sent: int | None = None
     span: float = 0.0
@@ -78,8 +78,8 @@ class LinkSeen:
     """Both ends of a topic that is ours or a camera's."""
 
     topic: str
-    publishers: list[End]
-    subscribers: list[End]
+    publishers: list[Endpoint]
+    subscribers: list[Endpoint]
 
 
 @dataclass(frozen=True)
@@ -128,5 +128,5 @@ def _link(values: dict[str, Any]) -> LinkSeen:
     return LinkSeen(values["topic"], _ends(values["publishers"]), _ends(values["subscribers"]))
 
 
-def _ends(values: list[list[str]]) -> list[End]:
-    return [End(*end) for end in values]
+def _ends(values: list[list[str]]) -> list[Endpoint]:
+    return [Endpoint(*end) for end in values]

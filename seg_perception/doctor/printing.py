@@ -1,6 +1,5 @@
-"""Findings for people and for programs."""
+"""Findings for people."""
 
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,11 +26,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for level, head, text in lines:
         console.print(Text.assemble((head, COLOURS[level]), text))
     console.print(Text(summary))
-
-
-def to_json(findings: Sequence[Finding]) -> str:
-    """Return findings as JSON, schema 1."""
-    return json.dumps({"schema": 1, "findings": [f._asdict() for f in findings]}, indent=2)
 
 
 def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:

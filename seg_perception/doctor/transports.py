@@ -1,4 +1,4 @@
-"""What FASTDDS_BUILTIN_TRANSPORTS means for pictures; knows no ROS.
+"""What FASTDDS_BUILTIN_TRANSPORTS means for images; knows no ROS.
 
 Its values: Fast DDS's documentation, "Environment variables" and "LARGE_DATA with configuration
 options".
@@ -21,9 +21,9 @@ OPTION = re.compile(
     re.IGNORECASE,
 )
 UNITS = {"K": 1, "M": 2, "G": 3}
-PICTURE = 4 * 2**20  # bytes; less memory or buffer loses pictures of 1280x720 and more
+IMAGE = 4 * 2**20  # bytes; less memory or buffer loses images of 1280x720 and more
 MESSAGE = 65500  # bytes that are sent at once unless told otherwise
-BOTH = "set it on both ends, camera and node: with it on one alone no picture arrives"
+BOTH = "set it on both ends, camera and node: with it on one alone no image arrives"
 
 
 class Transports(NamedTuple):
@@ -90,7 +90,7 @@ def check(environment: Mapping[str, str], buffers: int | None) -> Finding | None
         return warning(
             "profile",
             f"{found} has no effect with {stronger}",
-            "ROS chooses the transports there, and best-effort pictures of 640x480 and larger are "
+            "ROS chooses the transports there, and best-effort images of 640x480 and larger are "
             "almost all lost between two processes",
             f"unset {stronger.partition('=')[0]}, or use the profile of Fast DDS instead",
         )
@@ -107,9 +107,9 @@ def check(environment: Mapping[str, str], buffers: int | None) -> Finding | None
 
 
 def _check_memory(found: str, wanted: Transports) -> Finding:
-    """Compare shared memory, which Fast DDS makes twice as large as sockets, with a picture."""
+    """Compare shared memory, which Fast DDS makes twice as large as sockets, with an image."""
     lossy = "; TCP drops them while its buffers are full (non_blocking)" if wanted.may_drop else ""
-    carried = f"pictures from other computers come over TCP{lossy}"
+    carried = f"images from other computers come over TCP{lossy}"
     larger = f"export {VARIABLE}='LARGE_DATA?sockets_size=32MIB' for 64 MB of it; {BOTH}"
     if not wanted.sockets:
         return note(
@@ -120,10 +120,10 @@ def _check_memory(found: str, wanted: Transports) -> Finding:
         )  # fmt: skip
     memory = 2 * wanted.sockets
     found += f": {memory >> 20} MB of shared memory"
-    if memory < PICTURE:
+    if memory < IMAGE:
         return warning(
             "profile", found,
-            "best-effort pictures larger than that are lost between two processes of this machine",
+            "best-effort images larger than that are lost between two processes of this machine",
             larger,
         )  # fmt: skip
     return note("profile", found, carried, BOTH)

@@ -1,16 +1,16 @@
-"""What is to be evaluated, in plain values that every process of a fleet can be told."""
+"""What is to be evaluated, in plain values that every process of a cluster can be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from seg_perception.evaluation.arguments import Mount
-from seg_perception.evaluation.settings import ModelSetting
-from seg_perception.evaluation.sources import BagSource, FolderSource, Source, VideoSource
+from seg_perception.bags.sources import BagSource, FolderSource, Source, VideoSource
+from seg_perception.evaluation.model_setting import ModelSetting
+from seg_perception.offline.placement import Placement
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A recording: a bag with its image and label topics, a folder of pictures, or a video."""
+class Images:
+    """A recording: a bag with its image and label topics, a folder of images, or a video."""
 
     kind: str  # bag, images or video
     path: str
@@ -30,15 +30,15 @@ class Plan:
     """Networks, recordings, and what their labels are compared with.
 
     `labels` is a folder, or a topic of the bags. `void` None: what the model's manifest says.
-    `stamps` is a recording whose masks say which pictures count. `measures` are counted besides the
-    scores; `mount` is for those that need the camera's place.
+    `stamps` is a recording whose masks say which images count. `measures` are counted besides the
+    scores; `placement` is for those that need the camera's place.
     """
 
     models: tuple[ModelSetting, ...]
-    pictures: tuple[Pictures, ...]
+    images: tuple[Images, ...]
     labels: str | None = None
     teacher: ModelSetting | None = None
     void: tuple[int, ...] | None = None
     stamps: str | None = None
     measures: tuple[str, ...] = ()
-    mount: Mount | None = None
+    placement: Placement = field(default_factory=Placement)

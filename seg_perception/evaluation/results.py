@@ -4,24 +4,30 @@ import math
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seg_perception.errors import UsageError
-from seg_perception.evaluation.compare import Difference, compare
-from seg_perception.evaluation.counting import Counting
-from seg_perception.evaluation.ledger import Progress
-from seg_perception.evaluation.measures import MEASURES
-from seg_perception.evaluation.metrics import ConfusionMatrix
+from seg_perception.evaluation.accumulator import Accumulator
+from seg_perception.evaluation.evaluator import Evaluator
+from seg_perception.evaluation.ground_truth import Truth
 from seg_perception.evaluation.plan import Plan
-from seg_perception.evaluation.report import Report, write_comparison, write_html, write_json
-from seg_perception.evaluation.require import Requirement
-from seg_perception.evaluation.tally import Tally
-from seg_perception.evaluation.truth import Truth
+from seg_perception.evaluation.progress import Progress
+from seg_perception.evaluation.requirements import Requirement
 from seg_perception.manifest import Manifest
+from seg_perception.metrics.confusion import ConfusionMatrix
+from seg_perception.metrics.paired import Difference, compare
+from seg_perception.metrics.registry import METRICS
+from seg_perception.reporting.report import (
+    Report,
+    known_keys,
+    write_comparison,
+    write_html,
+    write_json,
+)
 
 WRITTEN = ("report.json", "report.html")
 COMPARED = ("miou", "miou_void_counted", "pixel_accuracy", "per_class_iou")
@@ -42,8 +48,8 @@ class Outcome(NamedTuple):
 
 def write(
     out: Path,
-    counting: Counting,
-    totals: Sequence[Tally],
+    evaluator: Evaluator,
+    totals: Sequence[Accumulator],
     recordings: Sequence[Progress],
     requirements: Sequence[Requirement],
     *,
@@ -52,14 +58,14 @@ def write(
 ) -> Outcome:
     """Write out/report.json and report.html; ModelError where they cannot be written."""
     made = [
-        _report(counting, at, total, recordings, seconds=seconds, interrupted=interrupted)
+        _report(evaluator, at, total, recordings, seconds=seconds, interrupted=interrupted)
         for at, total in enumerate(totals)
     ]
-    differences = _differences(counting, totals)
+    differences = _differences(evaluator, totals)
     verdicts, missing = _judge(requirements, made, differences)
     if len(made) == 1:
         made = [replace(made[0], verdicts=verdicts or None)]
-        _write_one(out, counting, totals[0], made[0])
+        _write_one(out, evaluator, totals[0], made[0])
     else:
         write_comparison(
             out / "report.json",
@@ -73,14 +79,14 @@ def write(
     return Outcome(made, differences, verdicts, missing)
 
 
-def _write_one(out: Path, counting: Counting, total: Tally, report: Report) -> None:
+def _write_one(out: Path, evaluator: Evaluator, total: Accumulator, report: Report) -> None:
     write_json(out / "report.json", report)
     write_html(
         out / "report.html",
         report,
         samples=total.samples.chosen(),
         worst=total.worst.chosen(),
-        timeline=counting.networks[0].timeline,
+        timeline=evaluator.networks[0].timeline,
         confusion=total.matrix.counts if report.scores else None,
         space=total.space,
     )
@@ -88,14 +94,14 @@ def _write_one(out: Path, counting: Counting, total: Tally, report: Report) -> N
 
 def check_requirements(requirements: Sequence[Requirement], plan: Plan, *, is_live: bool) -> None:
     """Raise UsageError, before anything is done, for a key that such a run never measures."""
-    never = {*MEASURES} - {*plan.measures}
+    never = {*METRICS} - {*plan.measures}
     if not is_live:
         never |= {*LIVE}
     if not (plan.labels or plan.teacher):
         never |= {*COMPARED, "agreement_with", "frames_scored", "worst"}
     else:
         never |= {*COMPARED} if plan.teacher else {"agreement_with"}
-    known = {field.name for field in fields(Report)} - never
+    known = known_keys() - never
     if len(plan.models) > 1:
         known |= {"models", "comparison"}
     for requirement in requirements:
@@ -103,16 +109,16 @@ def check_requirements(requirements: Sequence[Requirement], plan: Plan, *, is_li
 
 
 def _report(
-    counting: Counting,
+    evaluator: Evaluator,
     at: int,
-    total: Tally,
+    total: Accumulator,
     recordings: Sequence[Progress],
     *,
     seconds: float,
     interrupted: bool,
 ) -> Report:
     """Return the numbers of one network."""
-    plan, network, truth = counting.plan, counting.networks[at], counting.truth
+    plan, network, truth = evaluator.plan, evaluator.networks[at], evaluator.truth
     values: dict[str, Any] = {
         "frames_in": total.frames_in,
         "frames_out": total.frames_out,
@@ -126,36 +132,42 @@ def _report(
         "stage_ms": {k: float(np.percentile(v, 50)) for k, v in total.times.items()},
         "stage_p95_ms": {k: float(np.percentile(v, 95)) for k, v in total.times.items()},
         "peak_memory_mb": _peak_memory_mb(),
-        "model": _name(counting, at),
+        "model": _name(evaluator, at),
         "provider": network.provider,
         "threads": network.threads,
-        "source": ", ".join(pictures.path for pictures in plan.pictures),
+        "source": ", ".join(images.path for images in plan.images),
         "truth": truth.name if truth else None,
         "worst": total.worst.result() if total.frames_scored else None,
-        "per_source": _per_source(counting, at, recordings) if len(recordings) > 1 else None,
+        "per_source": _per_source(evaluator, at, recordings) if len(recordings) > 1 else None,
         **(_scores(total.matrix, network.manifest, truth) if truth else {}),
-        **{measure.name: measure.result() for measure in total.measures},
+        "metrics": _results(total),
         **network.measured,
     }
     return Report(**values)
 
 
-def _name(counting: Counting, at: int) -> str:
+def _results(total: Accumulator) -> dict[str, Mapping[str, Any]]:
+    """Return by name, in the order of METRICS, what was counted; nothing where none could be."""
+    found = {metric.name: metric.result() for metric in total.metrics}
+    return {name: result for name in METRICS if (result := found.get(name)) is not None}
+
+
+def _name(evaluator: Evaluator, at: int) -> str:
     """Return the network's own name; where another has it too, the setting as it was given."""
-    names = [network.manifest.name for network in counting.networks]
-    return names[at] if names.count(names[at]) == 1 else counting.plan.models[at].title
+    names = [network.manifest.name for network in evaluator.networks]
+    return names[at] if names.count(names[at]) == 1 else evaluator.plan.models[at].title
 
 
 def _per_source(
-    counting: Counting, at: int, recordings: Sequence[Progress]
+    evaluator: Evaluator, at: int, recordings: Sequence[Progress]
 ) -> list[dict[str, Any]]:
     """Return the main numbers of each recording."""
     listed = []
-    for pictures, recording in zip(counting.plan.pictures, recordings, strict=True):
-        tally = recording.tallies[at]
-        row = {n: getattr(tally, n) for n in ("frames_in", "frames_out", "frames_scored")}
-        miou = {"miou": _number(tally.matrix.miou())} if tally.frames_scored else {}
-        listed.append({"source": pictures.path, **row, **miou})
+    for images, recording in zip(evaluator.plan.images, recordings, strict=True):
+        accumulator = recording.accumulators[at]
+        row = {n: getattr(accumulator, n) for n in ("frames_in", "frames_out", "frames_scored")}
+        miou = {"miou": _number(accumulator.matrix.miou())} if accumulator.frames_scored else {}
+        listed.append({"source": images.path, **row, **miou})
     return listed
 
 
@@ -175,11 +187,11 @@ def _scores(matrix: ConfusionMatrix, manifest: Manifest, truth: Truth) -> dict[s
     return {"agreement_with": agreement, "teacher": truth.teacher, **common}
 
 
-def _differences(counting: Counting, totals: Sequence[Tally]) -> list[Difference]:
+def _differences(evaluator: Evaluator, totals: Sequence[Accumulator]) -> list[Difference]:
     """Compare every other network with the first, where there is something to compare by."""
     if not totals[0].frames_scored:
         return []
-    base, names = totals[0].blocks, counting.manifest.classes
+    base, names = totals[0].blocks, evaluator.manifest.classes
     return [compare(base, total.blocks, names) for total in totals[1:]]
 
 

@@ -307,7 +307,7 @@ class Head(nn.Module):
 
 
 class AFFormer(Upsampled):
-    """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
+    """Segment a normalised RGB image (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
 
     def __init__(self, config: AFFormerConfig, num_classes: int) -> None:
         super().__init__()

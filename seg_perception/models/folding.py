@@ -72,7 +72,7 @@ def _run(bare: nn.Module, shape: tuple[int, int, int, int]) -> Any:
         return bare(torch.empty(shape, device="meta"))
     except RuntimeError as error:
         raise ModelError(
-            f"the network cannot take pictures of {shape[2]}x{shape[3]}: {first_line(error)}; "
+            f"the network cannot take images of {shape[2]}x{shape[3]}: {first_line(error)}; "
             "choose another size, larger or that of its official tests"
         ) from error
 

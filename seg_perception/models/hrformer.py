@@ -271,7 +271,7 @@ def _transition(present: list[int], wanted: list[int]) -> nn.ModuleList:
 
 
 class HRFormer(Upsampled):
-    """Segment a normalised picture (N,3,H,W) float32 into logits (N,K,H/4,W/4).
+    """Segment a normalised image (N,3,H,W) float32 into logits (N,K,H/4,W/4).
 
     Official weights expect blue, green, red, normalised by ImageNet's means in RGB order. The
     output of `aux_head` is what the OCR head gathers by.

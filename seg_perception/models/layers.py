@@ -114,7 +114,7 @@ class ConvModule(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Convolve tokens as a picture; leaves `.dwconv`."""
+    """Convolve tokens as an image; leaves `.dwconv`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

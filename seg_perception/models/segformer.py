@@ -1,10 +1,13 @@
 """SegFormer B0 to B5 (Xie et al., NeurIPS 2021), state-dict compatible with official checkpoints.
 
+What other libraries changed are fields of the config; segformer_dialects.py tells their keys.
+
 Four stages of overlapping patches and transformer blocks whose keys and values are reduced in
 space; a head of linear layers sums the levels at 1/4. Logits come out at 1/4 of the input.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,18 +26,24 @@ from seg_perception.models.layers import (
 REDUCTIONS = (8, 4, 2, 1)  # of keys and values in space, by stage
 HEADS = (1, 2, 5, 8)
 MLP_RATIO = 4
-BLOCK_EPS = 1e-6  # of a block's and a stage's norms; patch embeddings and reductions use 1e-5
 
 
 @dataclass(frozen=True)
 class SegFormerConfig:
-    """Shape of one variant."""
+    """Shape of one variant.
+
+    `block_eps` is of a block's and a stage's norms, `coarse_eps` of those of patch embeddings and
+    reductions. `head`: linear projections, or convolutions that are normalised and rectified.
+    """
 
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
     head_width: int
     drop_path: float = 0.1
     dropout: float = 0.1
+    block_eps: float = 1e-6
+    coarse_eps: float = 1e-5
+    head: Literal["linear", "conv"] = "linear"
 
 
 _WIDE = (64, 128, 320, 512)
@@ -51,10 +60,10 @@ CONFIGS = {
 class PatchEmbed(nn.Module):
     """Embed overlapping patches by a strided convolution, then normalise the tokens."""
 
-    def __init__(self, inputs: int, width: int, *, kernel: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, *, kernel: int, stride: int, eps: float) -> None:
         super().__init__()
         self.proj = nn.Conv2d(inputs, width, kernel, stride=stride, padding=kernel // 2)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         x = self.proj(x)
@@ -65,7 +74,7 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Attend from every token to tokens reduced `reduction`-fold in each direction."""
 
-    def __init__(self, width: int, heads: int, reduction: int) -> None:
+    def __init__(self, width: int, heads: int, reduction: int, *, eps: float) -> None:
         super().__init__()
         self.heads = heads
         self.q = nn.Linear(width, width)
@@ -73,7 +82,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         if reduction > 1:
             self.sr = nn.Conv2d(width, width, reduction, stride=reduction)
-            self.norm = nn.LayerNorm(width)
+            self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         n, count, width = x.shape
@@ -105,11 +114,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attend, then mix; pre-normalised and residual."""
 
-    def __init__(self, width: int, heads: int, reduction: int, drop_path: float) -> None:
+    def __init__(self, config: SegFormerConfig, stage: int, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=BLOCK_EPS)
-        self.attn = Attention(width, heads, reduction)
-        self.norm2 = nn.LayerNorm(width, eps=BLOCK_EPS)
+        width, heads, reduction = config.widths[stage], HEADS[stage], REDUCTIONS[stage]
+        self.norm1 = nn.LayerNorm(width, eps=config.block_eps)
+        self.attn = Attention(width, heads, reduction, eps=config.coarse_eps)
+        self.norm2 = nn.LayerNorm(width, eps=config.block_eps)
         self.mlp = Mlp(width)
         self.drop_path = DropPath(drop_path)
 
@@ -128,11 +138,12 @@ class Backbone(nn.Module):
         inputs = 3
         for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             kernel, stride = (7, 4) if i == 0 else (3, 2)
-            patches = PatchEmbed(inputs, width, kernel=kernel, stride=stride)
-            blocks = [Block(width, HEADS[i], REDUCTIONS[i], next(rates)) for _ in range(depth)]
+            eps = config.coarse_eps
+            patches = PatchEmbed(inputs, width, kernel=kernel, stride=stride, eps=eps)
+            blocks = [Block(config, i, next(rates)) for _ in range(depth)]
             self.add_module(f"patch_embed{i + 1}", patches)
             self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
-            self.add_module(f"norm{i + 1}", nn.LayerNorm(width, eps=BLOCK_EPS))
+            self.add_module(f"norm{i + 1}", nn.LayerNorm(width, eps=config.block_eps))
             inputs = width
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -224,10 +235,64 @@ class FusedHead(nn.Module):
         return y
 
 
+class ConvHead(nn.Module):
+    """Do as `Head` with a normalised, rectified convolution a level, finest level first.
+
+    Source: mmsegmentation's SegFormer; its `conv_seg` is `linear_pred` here.
+    """
+
+    def __init__(self, config: SegFormerConfig, num_classes: int) -> None:
+        super().__init__()
+        width = config.head_width
+        self.convs = nn.ModuleList(ConvModule(w, width, relu=True) for w in config.widths)
+        self.fusion_conv = ConvModule(4 * width, width, relu=True)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.linear_pred = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        size = (int(maps[0].shape[2]), int(maps[0].shape[3]))
+        levels = [resize_bilinear(conv(x), size) for conv, x in zip(self.convs, maps, strict=True)]
+        fused = self.fusion_conv(torch.cat(levels, dim=1))
+        y: Tensor = self.linear_pred(self.dropout(fused))
+        return y
+
+    def simplified(self) -> "FusedConvHead":
+        """Return the same function with less to compute; for inference alone."""
+        return FusedConvHead(self)
+
+
+class FusedConvHead(nn.Module):
+    """Equal `ConvHead` but for rounding: each level is fused at its own size, as in `FusedHead`."""
+
+    def __init__(self, head: ConvHead) -> None:
+        super().__init__()
+        norm = head.fusion_conv.bn
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shares = (scale[:, None, None, None] * head.fusion_conv.conv.weight).chunk(4, dim=1)
+        self.convs = head.convs
+        self.shares = nn.ModuleList()
+        for i, share in enumerate(shares):
+            level = nn.Conv2d(share.shape[1], len(scale), 1, bias=i == 0).to(scale)
+            level.weight = nn.Parameter(share)
+            self.shares.append(level)
+        self.shares[0].bias = nn.Parameter(norm.bias - scale * norm.running_mean)
+        self.linear_pred = head.linear_pred
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        fine, *coarse = (
+            share(conv(x)) for share, conv, x in zip(self.shares, self.convs, maps, strict=True)
+        )
+        y: Tensor = self.linear_pred(F.relu(add_resized(fine, coarse)))
+        return y
+
+
 class SegFormer(Upsampled):
-    """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/4,W/4)."""
+    """Segment a normalised RGB image (N,3,H,W) float32 into logits (N,K,H/4,W/4)."""
 
     def __init__(self, config: SegFormerConfig, num_classes: int) -> None:
         super().__init__()
         self.backbone = Backbone(config)
-        self.decode_head = Head(config, num_classes)
+        head = Head if config.head == "linear" else ConvHead
+        self.decode_head = head(config, num_classes)

@@ -2,7 +2,7 @@
 official checkpoints.
 
 A plain vision transformer feeds decoders with one query a class: what a query attends to is its
-mask, and the query itself says how likely the class is in the picture. The shrunk variant halves
+mask, and the query itself says how likely the class is in the image. The shrunk variant halves
 the patch grid after a third of the layers and reads it back through a learned grid of queries.
 Masks come out at 1/16 of the input.
 """
@@ -146,7 +146,7 @@ class EncoderLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Embed patches of 16x16 pixels as tokens; pictures are padded at the bottom and the right."""
+    """Embed patches of 16x16 pixels as tokens; images are padded at the bottom and the right."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ class AtmHead(Stages):
 class TpnAtmHead(Stages):
     """Read the taps, the first one first, into a learned grid of queries at 1/16; mask that grid.
 
-    Returns as AtmHead; masks are (N,K,size/16,size/16) whatever the picture's size.
+    Returns as AtmHead; masks are (N,K,size/16,size/16) whatever the image's size.
     """
 
     def __init__(self, config: SegViTConfig, num_classes: int, *, count: int) -> None:
@@ -354,7 +354,7 @@ class TpnAtmHead(Stages):
 
 
 class SegViT(nn.Module):
-    """Segment a normalised RGB picture (N,3,H,W) into masks (N,K,h,w) and class logits (N,K,K+1).
+    """Segment a normalised RGB image (N,3,H,W) into masks (N,K,h,w) and class logits (N,K,K+1).
 
     The grid of 16-pixel patches must be square with an even side.
     """

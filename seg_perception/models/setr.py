@@ -1,11 +1,13 @@
 """SETR naive, PUP and MLA (Zheng et al., CVPR 2021), state-dict compatible with the official
 checkpoints.
 
-A plain vision transformer encodes square pictures of one size at 1/16. The naive head classifies
+A plain vision transformer encodes square images of one size at 1/16. The naive head classifies
 there, PUP on the way up to 1/2; MLA aggregates four depths of the transformer and classifies at
 1/4.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +21,11 @@ from seg_perception.models.layers import Upsampled, resize_bilinear
 
 @dataclass(frozen=True)
 class SETRConfig:
-    """Shape of one variant; `taps` are the layers that MLA aggregates, shallowest first."""
+    """Shape of one variant; `taps` are the layers that MLA aggregates, shallowest first.
+
+    What mmsegmentation changed: `enlarge`, how much the head of naive or PUP enlarges its logits;
+    `cls_kernel` of MLA's classifier, and whether its levels are resized with `align_corners`.
+    """
 
     head: Literal["naive", "pup", "mla"]
     image_size: int = 512
@@ -27,6 +33,9 @@ class SETRConfig:
     depth: int = 24
     heads: int = 16
     taps: tuple[int, int, int, int] = (5, 11, 17, 23)
+    enlarge: int = 1
+    cls_kernel: int = 3
+    align_corners: bool = True
 
 
 CONFIGS = {
@@ -51,6 +60,14 @@ NORM_EPS = 1e-6
 HEAD_WIDTH = 256  # of the convolutions in every head and of the maps that MLA aggregates
 LEVEL_WIDTH = 128  # of one level in the MLA head
 LEVELS = (2, 3, 4, 5)  # the names of MLA's maps, shallowest first
+
+
+def told(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the field of the config that a state dict shows: the side of the images it takes."""
+    positions = weights.get("backbone.pos_embed")
+    if positions is None or positions.ndim != 3:
+        return {}
+    return {"image_size": PATCH * math.isqrt(max(0, positions.shape[1] - 1))}
 
 
 class PatchEmbed(nn.Module):
@@ -191,7 +208,7 @@ class MLABackbone(Transformer):
 
 
 def to_plane(tokens: Tensor) -> Tensor:
-    """Return the tokens (N,T,C) of a square picture as a map (N,C,h,w)."""
+    """Return the tokens (N,T,C) of a square image as a map (N,C,h,w)."""
     n, count, width = (int(s) for s in tokens.shape)
     side = round(count**0.5)
     return tokens.transpose(1, 2).reshape(n, width, side, side)
@@ -200,12 +217,12 @@ def to_plane(tokens: Tensor) -> Tensor:
 class UpHead(nn.Module):
     """Classify after `convolutions` convolutions, doubling the size between them.
 
-    One convolution (naive) is 1x1, several (PUP) are 3x3.
+    One convolution (naive) is 1x1, several (PUP) are 3x3. The logits are enlarged `enlarge` times.
     """
 
-    def __init__(self, width: int, num_classes: int, *, convolutions: int) -> None:
+    def __init__(self, width: int, num_classes: int, *, convolutions: int, enlarge: int) -> None:
         super().__init__()
-        self.convolutions = convolutions
+        self.convolutions, self.enlarge = convolutions, enlarge
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         kernel = 1 if convolutions == 1 else 3
         for i in range(convolutions):
@@ -223,14 +240,19 @@ class UpHead(nn.Module):
             x = self.get_submodule(f"conv_{i}")(x)
             x = F.relu(self.get_submodule(f"syncbn_fc_{i}")(x))
         y: Tensor = self.get_submodule(f"conv_{self.convolutions}")(x)
-        return y
+        if self.enlarge == 1:
+            return y
+        # A 1x1 convolution commutes with resizing, whose weights sum to 1.
+        height, width = (self.enlarge * int(side) for side in y.shape[2:])
+        return resize_bilinear(y, (height, width))
 
 
 class Levels(nn.Module):
     """Refine every level, enlarge it fourfold and concatenate all, shallowest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         for level in LEVELS:
             first = conv_bn_relu(HEAD_WIDTH, LEVEL_WIDTH, kernel=3)
             second = conv_bn_relu(LEVEL_WIDTH, LEVEL_WIDTH, kernel=3)
@@ -241,16 +263,18 @@ class Levels(nn.Module):
         refined = [
             self.get_submodule(f"head{level}")(x) for level, x in zip(LEVELS, maps, strict=True)
         ]
-        return torch.cat([resize_bilinear(x, size, align_corners=True) for x in refined], dim=1)
+        aligned = self.align_corners
+        return torch.cat([resize_bilinear(x, size, align_corners=aligned) for x in refined], dim=1)
 
 
 class MLAHead(nn.Module):
     """Classify the four concatenated levels."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, config: SETRConfig, num_classes: int) -> None:
         super().__init__()
-        self.mlahead = Levels()
-        self.cls = nn.Conv2d(len(LEVELS) * LEVEL_WIDTH, num_classes, 3, padding=1)
+        self.mlahead = Levels(align_corners=config.align_corners)
+        kernel, width = config.cls_kernel, len(LEVELS) * LEVEL_WIDTH
+        self.cls = nn.Conv2d(width, num_classes, kernel, padding=kernel // 2)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         y: Tensor = self.cls(self.mlahead(maps))
@@ -258,10 +282,10 @@ class MLAHead(nn.Module):
 
 
 class SETR(Upsampled):
-    """Segment a normalised RGB picture (N,3,S,S) float32 of the config's size S into logits.
+    """Segment a normalised RGB image (N,3,S,S) float32 of the config's size S into logits.
 
-    Logits are (N,K,S/16,S/16) of naive, (N,K,S/2,S/2) of PUP and (N,K,S/4,S/4) of MLA. Any other
-    size raises ModelError.
+    Logits are (N,K,S/16,S/16) of naive, (N,K,S/2,S/2) of PUP and (N,K,S/4,S/4) of MLA, before they
+    are enlarged. Any other size raises ModelError.
     """
 
     def __init__(self, config: SETRConfig, num_classes: int) -> None:
@@ -269,17 +293,19 @@ class SETR(Upsampled):
         self.image_size = config.image_size
         if config.head == "mla":
             self.backbone: nn.Module = MLABackbone(config)
-            self.decode_head: nn.Module = MLAHead(num_classes)
+            self.decode_head: nn.Module = MLAHead(config, num_classes)
         else:
             self.backbone = Backbone(config)
             convolutions = 1 if config.head == "naive" else 4
-            self.decode_head = UpHead(config.width, num_classes, convolutions=convolutions)
+            self.decode_head = UpHead(
+                config.width, num_classes, convolutions=convolutions, enlarge=config.enlarge
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = (int(s) for s in x.shape[2:])
         if (height, width) != (self.image_size, self.image_size):
             raise ModelError(
-                f"the picture is {height}x{width} and this SETR takes {self.image_size}x"
+                f"the image is {height}x{width} and this SETR takes {self.image_size}x"
                 f"{self.image_size} alone: resize it, or cut it into windows of that size"
             )
         y: Tensor = self.decode_head(self.backbone(x))

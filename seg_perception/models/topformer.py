@@ -231,7 +231,7 @@ class SimpleHead(nn.Module):
 
 
 class TopFormer(Upsampled):
-    """Segment a normalised RGB picture (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
+    """Segment a normalised RGB image (N,3,H,W) float32 into logits (N,K,H/8,W/8)."""
 
     def __init__(self, config: TopFormerConfig, num_classes: int) -> None:
         super().__init__()

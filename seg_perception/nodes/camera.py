@@ -1,7 +1,7 @@
 """One camera of a node: what comes in, what goes out, and how that fares."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -9,12 +9,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from seg_perception import images
+from seg_perception.camera_faults import CameraWatch, find_fault
 from seg_perception.drawing import draw_overlay
+from seg_perception.images import DecodedImage
 from seg_perception.labels import LabelSpace, class_shares
-from seg_perception.messages import Picture
+from seg_perception.messages import stamp_ns
 from seg_perception.monitor import StreamMonitor
 from seg_perception.nodes.inputs import Inputs
-from seg_perception.nodes.outputs import Outputs
+from seg_perception.nodes.publishers import Outputs, image_message
 from seg_perception.nodes.worker import Taken, Worker
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmentation
@@ -25,7 +27,7 @@ Handler = Callable[["Camera", Any, dict[str, Any]], None]
 class Camera:
     """Inputs `image`, `camera_info` and outputs `~/label_mask` ..., under the camera's name.
 
-    An empty name is the only camera of its node. `handler` does the work of one picture.
+    An empty name is the only camera of its node. `handler` does the work of one image.
     """
 
     def __init__(self, node: LifecycleNode, name: str, handler: Handler) -> None:
@@ -36,6 +38,8 @@ class Camera:
         self.outputs = Outputs(node, prefix, label_info="label_info")
         self._handler = handler
         self._camera_info: CameraInfo | None = None
+        self._watch = CameraWatch()
+        self.fault = ""  # of the newest image
 
     # Lifecycle
 
@@ -52,7 +56,7 @@ class Camera:
         self.outputs.advertise(kinds)
 
     def listen(self, parameters: SegmentationParameters, worker: Worker) -> None:
-        """Subscribe to pictures, which wake the worker, and to camera_info."""
+        """Subscribe to images, which wake the worker, and to camera_info."""
 
         def wake(message: Any, info: dict[str, Any]) -> None:
             worker.serve(self, message, info)
@@ -73,7 +77,7 @@ class Camera:
             reliability=parameters.qos_reliability,
         )
 
-    def deafen(self) -> None:
+    def unsubscribe(self) -> None:
         """End the subscriptions; the worker is closed by then."""
         self.inputs.destroy()
 
@@ -84,28 +88,40 @@ class Camera:
     # As a source of the worker
 
     def take(self) -> Taken | None:
-        """Return the waiting picture, if one waits."""
-        pictures = self.inputs.get("image")
-        return pictures.take() if pictures is not None else None
+        """Return the waiting image, if one waits."""
+        subscription = self.inputs.get("image")
+        return subscription.take() if subscription is not None else None
 
     def handle(self, message: Any, info: dict[str, Any]) -> None:
-        """Do the work of one picture."""
+        """Do the work of one image."""
         self._handler(self, message, info)
+
+    def judge(
+        self, image: DecodedImage, header: Header, parameters: SegmentationParameters
+    ) -> bool:
+        """Look for faults of the camera in an image; return whether it may be segmented."""
+        figures = self._watch.observe(image, stamp_ns(header))
+        self.fault = find_fault(figures, parameters)
+        if not self.fault:
+            return True
+        self.monitor.on_faulty()
+        if parameters.on_bad_image == "drop":
+            self.fault += "; the image is dropped (on_bad_image)"
+            return False
+        return True
 
     # Outputs
 
     def publish(
         self,
-        picture: Picture,
+        image: DecodedImage,
         result: Segmentation,
         header: Header,
         parameters: SegmentationParameters,
         space: LabelSpace,
-    ) -> None:
-        """Publish the mask first, then what somebody listens to."""
-        self.outputs.publish_image("label_mask", result.labels, "mono8", header)
-        if result.confidence is not None:
-            self.outputs.publish_image("confidence", result.confidence, "mono8", header)
+    ) -> bool:
+        """Publish the mask first, then what is subscribed; return False where the mask waits."""
+        is_published = self.outputs.publish_set(_set(result, header))
         camera_info = self._camera_info  # the executor may replace it meanwhile
         if camera_info is not None:
             camera_info.header.stamp = header.stamp
@@ -121,17 +137,29 @@ class Camera:
             self.outputs.publish_image("class_grid", shares, f"32FC{count}", header)
         if self.outputs.is_wanted("overlay"):
             overlay = draw_overlay(
-                images.to_bgr(picture.image, picture.encoding),
+                images.to_bgr(image.image, image.encoding),
                 result.labels,
                 space,
                 alpha=parameters.overlay_alpha,
             )
             self.outputs.publish_image("overlay", overlay, "bgr8", header)
+        return is_published
 
-    def complaint(self) -> str:
-        """Return what is wrong with the pictures that come in, or an empty string."""
-        silence = self.inputs.complaint("image", "picture", last=self.monitor.last_received)
-        return silence or self.monitor.recent_error(time.monotonic())
+    def problem(self) -> str:
+        """Return what is wrong with the images that come in, or an empty string."""
+        silence = self.inputs.problem("image", "image", last=self.monitor.last_received)
+        return silence or self.monitor.recent_error(time.monotonic()) or self.fault
+
+    def values(self, now: float) -> dict[str, str]:
+        """Return what diagnostics tell of this camera."""
+        figures = self._watch.figures
+        return {**self.monitor.values(now), **(figures.values() if figures else {})}
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
+
+
+def _set(result: Segmentation, header: Header) -> Iterator[tuple[str, Any]]:
+    yield "label_mask", image_message(result.labels, "mono8", header)
+    if result.confidence is not None:
+        yield "confidence", image_message(result.confidence, "mono8", header)

@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from seg_perception.labels import GROUPS
 from seg_perception.messages import fill_grid
-from seg_perception.nodes.outputs import LATCHED
+from seg_perception.nodes.qos import LATCHED
 from seg_perception.occupancy.mapper import Mapper
 
 SHOWN = tuple(name for name in GROUPS if name != "sky")

@@ -58,19 +58,19 @@ class Inputs:
             subscription.destroy()
         self._subscriptions = {}
 
-    def unheard(self) -> list[str]:
+    def incompatible_publishers(self) -> list[str]:
         """Return why publishers of the inputs are not heard."""
         texts = (subscription.mismatch() for subscription in self._subscriptions.values())
         return [text for text in texts if text]
 
-    def complaint(self, name: str, noun: str, *, last: float) -> str:
+    def problem(self, name: str, noun: str, *, last: float) -> str:
         """Return why nothing comes in, or an empty string.
 
         `name` brings a `noun` again and again, the last time at `last` (steady seconds).
         """
-        unheard = self.unheard()
-        if unheard:
-            return unheard[0]
+        incompatible_publishers = self.incompatible_publishers()
+        if incompatible_publishers:
+            return incompatible_publishers[0]
         subscription = self.get(name)
         if subscription is None or time.monotonic() - last <= QUIET:
             return ""

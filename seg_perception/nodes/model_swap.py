@@ -1,4 +1,4 @@
-"""Load another model beside the running one, while pictures and services go on."""
+"""Load another model next to the running one, while images and services go on."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,7 @@ from rclpy.parameter_service import ParameterService
 from rclpy.task import Future
 
 from seg_perception.errors import SegPerceptionError
+from seg_perception.nodes.watchdog import WATCHDOG
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
 
@@ -22,14 +23,15 @@ _Loaded = tuple[_Key, Segmenter | SegPerceptionError]
 
 def load(parameters: SegmentationParameters) -> Segmenter:
     """Load, verify and warm the model that `parameters` name; SegPerceptionError says why not."""
-    return Segmenter.load(
-        parameters.model,
-        provider=parameters.provider,
-        threads=parameters.threads,
-        precision=parameters.precision,
-        label_space=parameters.label_space,
-        mode=parameters.mode,
-    )
+    with WATCHDOG.paused():
+        return Segmenter.load(
+            parameters.model,
+            provider=parameters.provider,
+            threads=parameters.threads,
+            precision=parameters.precision,
+            label_space=parameters.label_space,
+            mode=parameters.mode,
+        )
 
 
 def _key(parameters: SegmentationParameters) -> _Key:
@@ -102,9 +104,9 @@ class SwappingParameterService(ParameterService):
         self, request: SetParameters.Request, response: SetParameters.Response
     ) -> SetParameters.Response:
         for message in request.parameters:
-            complaint = await self._complaint([message])
-            if complaint:
-                response.results.append(SetParametersResult(successful=False, reason=complaint))
+            problem = await self._problem([message])
+            if problem:
+                response.results.append(SetParametersResult(successful=False, reason=problem))
             else:
                 one = SetParameters.Request(parameters=[message])
                 super()._set_parameters_callback(one, response)
@@ -113,13 +115,13 @@ class SwappingParameterService(ParameterService):
     async def _set_parameters_atomically_callback(
         self, request: SetParametersAtomically.Request, response: SetParametersAtomically.Response
     ) -> SetParametersAtomically.Response:
-        complaint = await self._complaint(request.parameters)
-        if complaint:
-            response.result = SetParametersResult(successful=False, reason=complaint)
+        problem = await self._problem(request.parameters)
+        if problem:
+            response.result = SetParametersResult(successful=False, reason=problem)
             return response
         return super()._set_parameters_atomically_callback(request, response)
 
-    async def _complaint(self, messages: Sequence[Message]) -> str:
+    async def _problem(self, messages: Sequence[Message]) -> str:
         """Prepare the parameters of a call, or return why they are none: rclpy would raise."""
         for message in messages:
             if message.value.type not in {kind.value for kind in Parameter.Type}:

@@ -1,7 +1,7 @@
 """One camera of occupancy_node: label images in, points for planners out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,15 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from seg_perception.messages import fill_cloud
-from seg_perception.monitor import LookMonitor
+from seg_perception.monitor import LabelFrameMonitor
 from seg_perception.nodes.inputs import Inputs
 from seg_perception.nodes.label_info import LabelInfo
-from seg_perception.nodes.outputs import Outputs
+from seg_perception.nodes.publishers import Outputs, image_message
 from seg_perception.nodes.worker import Taken, Worker
-from seg_perception.occupancy.looks import MaskIds, read_look
-from seg_perception.occupancy.mapper import Look, Result, raised
-from seg_perception.occupancy.pairing import COMPANIONS, Match, Pairing
+from seg_perception.occupancy.costmap_set import CostmapSet
+from seg_perception.occupancy.looks import MaskIds, read_label_frame
+from seg_perception.occupancy.mapper import LabelFrame, Result, raised
+from seg_perception.occupancy.synchronizer import COMPANIONS, Match, Pairing
 from seg_perception.parameters import OccupancyParameters
 
 Handler = Callable[["OccupancyCamera", Match, dict[str, Any]], None]
@@ -33,7 +34,7 @@ class OccupancyCamera:
 
     def __init__(self, node: LifecycleNode, name: str, frame: str, handler: Handler) -> None:
         self.name = name
-        self.monitor = LookMonitor()
+        self.monitor = LabelFrameMonitor()
         prefix = f"{name}/" if name else ""
         self.inputs = Inputs(node, prefix)
         self.outputs = Outputs(node, prefix, label_info="costmap/label_info")
@@ -86,7 +87,7 @@ class OccupancyCamera:
                 durability=DurabilityPolicy.TRANSIENT_LOCAL,
             )
 
-    def deafen(self) -> None:
+    def unsubscribe(self) -> None:
         """End the subscriptions; the worker is closed by then."""
         self.inputs.destroy()
         if self._guard is not None:
@@ -110,10 +111,10 @@ class OccupancyCamera:
         """Do the work of one match."""
         self._handler(self, message, info)
 
-    def read(self, match: Match, ids: MaskIds, *, rectified: bool) -> Look:
+    def read(self, match: Match, ids: MaskIds, *, rectified: bool) -> LabelFrame:
         """Return what the mapper adds."""
         frame = self.frame_of(match.mask.header)
-        return read_look(match, ids, name=self.name, frame=frame, rectified=rectified)
+        return read_label_frame(match, ids, name=self.name, frame=frame, rectified=rectified)
 
     def frame_of(self, header: Header) -> str:
         """Return the camera's optical frame."""
@@ -125,19 +126,17 @@ class OccupancyCamera:
         """Publish the set for the semantic layer, then what stands and what is free."""
         p = parameters
         here = Header(stamp=header.stamp, frame_id=self.frame_of(header))
-        reduced = result.reduced
-        self.outputs.publish_image("costmap/label_mask", reduced.mask, "mono8", here)
-        self.outputs.publish_image("costmap/confidence", reduced.confidence, "mono8", here)
-        self._publish_cloud("costmap/points", reduced.points, here)
+        if not self.outputs.publish_set(_set(result.reduced, here)):
+            self.monitor.on_held()
         base = Header(stamp=header.stamp, frame_id=p.base_frame)
         lethal = result.lethal(p.settings().costs)
         for output, points in (("obstacles", lethal), ("clearing", result.free)):
             columns = raised(points, low=p.column_low, high=p.column_high, step=p.column_step)
-            self._publish_cloud(output, columns, base)
+            self.outputs.publish(output, _cloud(columns, base))
 
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """Return what is wrong with what comes in, or an empty string."""
-        silence = self.inputs.complaint("label_mask", "mask", last=self._last_mask)
+        silence = self.inputs.problem("label_mask", "mask", last=self._last_mask)
         return silence or self.monitor.recent_error(time.monotonic())
 
     def values(self, now: float) -> dict[str, str]:
@@ -147,9 +146,6 @@ class OccupancyCamera:
             **{f"without_{name}": str(n) for name, n in self._pairing.missed().items()},
             **self.monitor.values(now),
         }
-
-    def _publish_cloud(self, output: str, points: Any, header: Header) -> None:
-        self.outputs.publish(output, fill_cloud(PointCloud2(), points, header, field=PointField))
 
     # Inputs
 
@@ -171,3 +167,13 @@ class OccupancyCamera:
     def _wake(self) -> None:
         if self._guard is not None and self._pairing.has_match:
             self._guard.trigger()
+
+
+def _set(reduced: CostmapSet, header: Header) -> Iterator[tuple[str, Any]]:
+    yield "costmap/label_mask", image_message(reduced.mask, "mono8", header)
+    yield "costmap/confidence", image_message(reduced.confidence, "mono8", header)
+    yield "costmap/points", _cloud(reduced.points, header)
+
+
+def _cloud(points: Any, header: Header) -> Any:
+    return fill_cloud(PointCloud2(), points, header, field=PointField)

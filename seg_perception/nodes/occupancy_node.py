@@ -13,19 +13,19 @@ from std_msgs.msg import Header
 
 from seg_perception import runtimes, weights
 from seg_perception.errors import GeometryError, SegPerceptionError
-from seg_perception.monitor import ERROR_SHOWN, LookMonitor
+from seg_perception.monitor import ERROR_SHOWN, LabelFrameMonitor
 from seg_perception.nodes import label_info, params, poses
 from seg_perception.nodes.grids import Grids
-from seg_perception.nodes.managed_node import Health, ManagedNode, run
+from seg_perception.nodes.lifecycle_node import Health, PerceptionLifecycleNode, run
 from seg_perception.nodes.occupancy_camera import OccupancyCamera
 from seg_perception.occupancy.looks import MaskIds
 from seg_perception.occupancy.mapper import Mapper, raised
-from seg_perception.occupancy.pairing import Match
-from seg_perception.parameters import MountParameters, OccupancyParameters, specs
+from seg_perception.occupancy.synchronizer import Match
+from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters, specs
 
 
-class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
-    """Map the label images of one camera or several; interface in README."""
+class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters]):
+    """Map the label images of one camera or several: docs/occupancy_node.md."""
 
     def __init__(self) -> None:
         super().__init__("occupancy_node", OccupancyParameters)
@@ -50,7 +50,7 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
         raised(
             np.empty((0, 2), np.float32), low=p.column_low, high=p.column_high, step=p.column_step
         )
-        self._ids = MaskIds(runtimes.load(weights.resolve(p.model)).manifest, p.label_space)
+        self._ids = MaskIds(runtimes.read_manifest(weights.resolve(p.model)), p.label_space)
         mounts = self._mounts(p)
         self._poses = poses.open_poses(self, p, mounts)
         if p.pose_source == "auto" and self._poses.name == "parameters":
@@ -116,7 +116,7 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
             time.monotonic(), self._age(header), {k: 1000 * v for k, v in stages.items()}
         )
 
-    def _is_stale(self, monitor: LookMonitor, header: Header) -> bool:
+    def _is_stale(self, monitor: LabelFrameMonitor, header: Header) -> bool:
         age, limit = self._age(header), self._settings.max_age
         if not 0 < limit < age:
             return False
@@ -129,26 +129,26 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
 
     # Parameters
 
-    def _mounts(self, parameters: OccupancyParameters) -> dict[str, MountParameters]:
+    def _mounts(self, parameters: OccupancyParameters) -> dict[str, ExtrinsicsParameters]:
         """Return the parameters of each camera's place, by its name."""
         return {
-            name: params.read(self, MountParameters, prefix=_prefix(name))
+            name: params.read(self, ExtrinsicsParameters, prefix=_prefix(name))
             for name in parameters.cameras or ("",)
         }
 
     def _declare_mounts(self) -> None:
         """Declare the places of the cameras that are named."""
         names = self._settings.cameras
-        if specs(OccupancyParameters)["cameras"].complaint("cameras", names):
+        if specs(OccupancyParameters)["cameras"].problem("cameras", names):
             return
         for prefix in map(_prefix, names):
             if prefix in self._mounted:
                 continue
             self._mounted.add(prefix)
             self._checks.append(
-                params.refuse_bad_values(MountParameters, self._is_configured, prefix=prefix)
+                params.refuse_bad_values(ExtrinsicsParameters, self._is_configured, prefix=prefix)
             )
-            self._start_complaints |= params.declare(self, MountParameters, prefix=prefix)
+            self._start_problems |= params.declare(self, ExtrinsicsParameters, prefix=prefix)
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
         super()._on_parameters_set(changes)
@@ -167,18 +167,18 @@ class OccupancyNode(ManagedNode[OccupancyCamera, OccupancyParameters]):
             "base_frame": p.base_frame,
             "grid_frame": p.odom_frame if in_odom else p.base_frame,
             "restarts": str(mapper.restarts if mapper is not None else 0),
-            **(camera.values(now) if camera is not None else LookMonitor().values(now)),
+            **(camera.values(now) if camera is not None else LabelFrameMonitor().values(now)),
         }
 
     def _condition(self, camera: OccupancyCamera) -> Health:
         if camera.disagreement:
             return DiagnosticStatus.ERROR, camera.disagreement
-        complaint = camera.complaint()
-        if complaint:
-            return DiagnosticStatus.WARN, complaint
+        problem = camera.problem()
+        if problem:
+            return DiagnosticStatus.WARN, problem
         if time.monotonic() - self._restarted < ERROR_SHOWN:
             return DiagnosticStatus.WARN, (
-                "time jumped back: the map began anew; does a bag loop, or do clocks differ?"
+                "time jumped back: the map began again; does a bag loop, or do clocks differ?"
             )
         return DiagnosticStatus.OK, "mapping"
 

@@ -25,20 +25,20 @@ def declare(node: Node, parameters: type, *, prefix: str = "") -> dict[str, str]
     `prefix` stands before every name. A wrong value leaves its default behind and the node alive,
     so that diagnostics can tell.
     """
-    complaints: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for entry in fields(parameters):
         spec: Spec = entry.metadata["spec"]
         name = prefix + name_of(entry)
         descriptor = _descriptor(spec, entry.default)
         try:
             value = _declare(node, name, entry.default, descriptor)
-            complaint = spec.complaint(name, value)
+            problem = spec.problem(name, value)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            complaint = f"parameter {name}: {error}"
+            problem = f"parameter {name}: {error}"
             _declare(node, name, entry.default, descriptor, ignore_override=True)
-        if complaint:
-            complaints[name] = complaint
-    return complaints
+        if problem:
+            problems[name] = problem
+    return problems
 
 
 def read(node: Node, parameters: type[Parameters], *, prefix: str = "") -> Parameters:
@@ -59,7 +59,7 @@ def refuse_bad_values(
             spec = known.get(change.name)
             if spec is None:
                 continue
-            reason = spec.complaint(change.name, change.value)
+            reason = spec.problem(change.name, change.value)
             if not reason and spec.change is Change.UNCONFIGURED and is_configured():
                 reason = f"{change.name} can be set only {spec.change.value}"
             if reason:

@@ -15,16 +15,16 @@ from rclpy.time import Time
 from seg_perception.errors import GeometryError
 from seg_perception.messages import stamp_ns
 from seg_perception.occupancy.camera import OPTICAL, Pose
-from seg_perception.occupancy.mapper import NANO, Planar, PoseSource
+from seg_perception.occupancy.mapper import NANO, Pose2D, PoseSource
 from seg_perception.occupancy.odometry import Odometry, planar
-from seg_perception.parameters import MountParameters, OccupancyParameters
+from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters
 
 try:
     import tf2_ros
 except ImportError:
     tf2_ros = None
 
-WAIT = 0.1  # s that a picture may wait for its transform
+WAIT = 0.1  # s that an image may wait for its transform
 # Odometry may come in bursts; best effort hears every publisher.
 ODOMETRY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -40,12 +40,12 @@ class Poses(PoseSource, Protocol):
     name: str
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe."""
         ...
 
 
 def open_poses(
-    node: Node, parameters: OccupancyParameters, mounts: Mapping[str, MountParameters]
+    node: Node, parameters: OccupancyParameters, mounts: Mapping[str, ExtrinsicsParameters]
 ) -> Poses:
     """Return the source that `pose_source` names; `mounts` are the parameters of each camera."""
     source, frames = parameters.pose_source, (parameters.base_frame, parameters.odom_frame)
@@ -59,7 +59,7 @@ def open_poses(
     return TfPoses(node, *frames)
 
 
-def mount(parameters: MountParameters) -> Pose:
+def mount(parameters: ExtrinsicsParameters) -> Pose:
     """Return the optical frame's pose in base; the parameters place the camera's body."""
     p = parameters
     body = Pose.from_rpy(
@@ -89,7 +89,7 @@ class ParameterPoses:
         """Return where the parameters put a camera."""
         return self._mounts[name]
 
-    def robot(self, stamp: int) -> Planar | None:
+    def robot(self, stamp: int) -> Pose2D | None:
         """Return the odometry at `stamp` (ns); None when nobody ever published any."""
         if self._error:
             raise GeometryError(self._error)
@@ -113,7 +113,7 @@ class ParameterPoses:
             self._error = f"{self._topic}: {error}"
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe."""
         self._node.destroy_subscription(self._subscription)
 
     def _check_frames(self, *given: str) -> None:
@@ -125,7 +125,7 @@ class ParameterPoses:
 
 
 class TfPoses:
-    """Cameras and robot stand where tf says, at the picture's own stamp."""
+    """Cameras and robot stand where tf says, at the image's own stamp."""
 
     name = "tf"
 
@@ -143,7 +143,7 @@ class TfPoses:
             )
         return self._lookup(self._base, frame, stamp)
 
-    def robot(self, stamp: int) -> Planar | None:
+    def robot(self, stamp: int) -> Pose2D | None:
         """Return where the base is in odom; None where tf has no such frame."""
         try:  # a frame that is not there is not worth waiting for
             self.buffer.lookup_transform(self._odom, self._base, Time(nanoseconds=stamp))
@@ -154,7 +154,7 @@ class TfPoses:
         return planar(self._lookup(self._odom, self._base, stamp))
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe."""
         self._listener.unregister()
         if hasattr(self.buffer, "srv"):
             self._node.destroy_service(self.buffer.srv)
@@ -164,7 +164,7 @@ class TfPoses:
     def _lookup(self, parent: str, child: str, stamp: int) -> Pose:
         """Return the pose of `child` in `parent` at `stamp` (ns)."""
         if not stamp:  # to tf a time of 0 is the newest, whenever that was
-            raise GeometryError("the picture's stamp is 0: set it in the camera's driver")
+            raise GeometryError("the image's stamp is 0: set it in the camera's driver")
         try:
             found = self.buffer.lookup_transform(
                 parent, child, Time(nanoseconds=stamp), Duration(seconds=WAIT)
@@ -181,7 +181,7 @@ class TfPoses:
 
     def _gap(self, parent: str, child: str, stamp: int) -> str:
         """Say by how much tf is too old or too new."""
-        what = f"tf does not say where {child!r} was in {parent!r} at the picture's stamp"
+        what = f"tf does not say where {child!r} was in {parent!r} at the image's stamp"
         try:
             newest = self.buffer.get_latest_common_time(parent, child).nanoseconds
         except tf2_ros.TransformException:
@@ -193,6 +193,6 @@ class TfPoses:
                 "brought none; is it still published, and do both use one clock?"
             )
         return (
-            f"{what}, {-behind:.3f} s before its newest transform: the picture is older than what "
+            f"{what}, {-behind:.3f} s before its newest transform: the image is older than what "
             "tf has heard; is it late, or has time jumped?"
         )

@@ -1,6 +1,6 @@
-"""segmentation_node: camera pictures in, label images, confidence and class shares out.
+"""segmentation_node: camera images in, label images, confidence and class shares out.
 
-The walk of a picture: newest message -> pictures.decode -> Segmenter -> Camera.publish.
+The walk of an image: newest message -> image_encodings.decode -> Segmenter -> Camera.publish.
 """
 
 import time
@@ -14,17 +14,23 @@ from std_srvs.srv import SetBool
 
 from seg_perception.errors import SegPerceptionError
 from seg_perception.monitor import StreamMonitor
-from seg_perception.nodes import pictures
+from seg_perception.nodes import image_encodings
 from seg_perception.nodes.camera import Camera
 from seg_perception.nodes.label_info import MISSING, LabelInfo
-from seg_perception.nodes.managed_node import Health, ManagedNode, run, sender
+from seg_perception.nodes.lifecycle_node import (
+    WARN_PERIOD,
+    Health,
+    PerceptionLifecycleNode,
+    run,
+    sender,
+)
 from seg_perception.nodes.model_swap import ModelSwap, SwappingParameterService, load
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
 
 
-class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
-    """Segment the newest pictures of one camera or several; interface in README."""
+class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
+    """Segment the newest images of one camera or several: docs/segmentation_node.md."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -39,7 +45,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
         self.bring_up()
 
     def end(self) -> None:
-        """Finish the picture and the loading under way."""
+        """Finish the image and the loading under way."""
         super().end()
         self._swap.end()
 
@@ -67,7 +73,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
             camera.outputs.publish_label_info(self._segmenter.space, header, threshold=threshold)
         camera.listen(self._settings, self._worker)
 
-    # One picture
+    # One image
 
     def _process(self, camera: Camera, message: Any, info: dict[str, Any]) -> None:
         """Segment one message, unless ~/enable says no."""
@@ -85,15 +91,20 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
             camera.monitor.on_too_old()
             return
         started = time.perf_counter()
-        picture = pictures.decode(message)
+        image = image_encodings.decode(message)
         decoded = time.perf_counter()
+        if not camera.judge(image, message.header, parameters):
+            self.get_logger().warning(camera.fault, throttle_duration_sec=WARN_PERIOD)
+            return
         result = segmenter(
-            picture.image,
-            picture.encoding,
+            image.image,
+            image.encoding,
             confidence=camera.outputs.is_wanted("confidence"),
             min_confidence=parameters.min_confidence,
         )
-        camera.publish(picture, result, message.header, parameters, segmenter.space)
+        if not camera.publish(image, result, message.header, parameters, segmenter.space):
+            camera.monitor.on_held()
+            return
         stages = {
             "decode_message": (decoded - started) * 1000,
             **result.timing,
@@ -147,7 +158,7 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
         super()._on_parameters_set(changes)
         segmenter, self._next_segmenter = self._next_segmenter, None
         if segmenter is not None:
-            self._segmenter = segmenter  # the picture under way keeps the one before
+            self._segmenter = segmenter  # the image under way keeps the one before
             for camera in self._cameras:
                 camera.advertise(with_confidence=segmenter.gives_confidence)
             self.get_logger().info(f"the model is now {segmenter.manifest.name!r}")
@@ -155,28 +166,28 @@ class SegmentationNode(ManagedNode[Camera, SegmentationParameters]):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
         response.success = True
-        response.message = "segmenting" if request.data else "pictures are ignored"
+        response.message = "segmenting" if request.data else "images are ignored"
         return response
 
     # What the node tells of itself
 
     def _values(self, camera: Camera | None) -> dict[str, str]:
         parameters, segmenter = self._settings, self._segmenter
-        monitor = camera.monitor if camera is not None else StreamMonitor()
+        now = time.monotonic()
         return {
             "enabled": str(self._enabled),
             "model": parameters.model,
             "provider": segmenter.provider if segmenter else "",
             "threads": str(parameters.threads),
-            **monitor.values(time.monotonic()),
+            **(camera.values(now) if camera is not None else StreamMonitor().values(now)),
         }
 
     def _condition(self, camera: Camera) -> Health:
         if not self._enabled:
             return DiagnosticStatus.WARN, "disabled by ~/enable"
-        complaint = camera.complaint()
-        if complaint:
-            return DiagnosticStatus.WARN, complaint
+        problem = camera.problem()
+        if problem:
+            return DiagnosticStatus.WARN, problem
         return DiagnosticStatus.OK, "segmenting"
 
 

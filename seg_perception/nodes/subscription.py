@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from seg_perception.offers import REMEDIES, End, mismatch
+from seg_perception.qos import REMEDIES, Endpoint, mismatch
 
 POLICIES = {
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -18,7 +18,7 @@ POLICIES = {
 
 
 class NewestSubscription:
-    """Keep one subscription of depth 1; `refresh` makes it anew when `auto` must change.
+    """Keep one subscription of depth 1; `refresh` makes it again when `auto` must change.
 
     `auto` is reliable only while every publisher of the topic offers it. ROS's own
     BEST_AVAILABLE decides once and stays reliable when a best-effort camera comes later.
@@ -59,7 +59,7 @@ class NewestSubscription:
                 taken: tuple[Any, dict[str, Any]] | None = subscription.handle.take_message(
                     subscription.msg_type, subscription.raw
                 )
-        except InvalidHandle:  # it was just made anew by `refresh`
+        except InvalidHandle:  # it was just made again by `refresh`
             return None
         return taken
 
@@ -71,9 +71,9 @@ class NewestSubscription:
         """Return why a publisher of the topic cannot be heard, or an empty string."""
         try:
             topic = self._subscription.topic_name
-        except InvalidHandle:  # it was just ended beside the timer that asks
+        except InvalidHandle:  # it was just ended next to the timer that asks
             return ""
-        wanted = End(
+        wanted = Endpoint(
             self._node.get_name(),
             type_name(self._kind),
             self._policy.name.lower(),
@@ -109,12 +109,12 @@ class NewestSubscription:
         return ReliabilityPolicy.RELIABLE
 
 
-def publishers(node: Node, topic: str) -> list[End]:
+def publishers(node: Node, topic: str) -> list[Endpoint]:
     """Return what the publishers of a topic offer."""
     return [_end(info) for info in node.get_publishers_info_by_topic(topic)]
 
 
-def subscribers(node: Node, topic: str) -> list[End]:
+def subscribers(node: Node, topic: str) -> list[Endpoint]:
     """Return what the subscribers of a topic want."""
     return [_end(info) for info in node.get_subscriptions_info_by_topic(topic)]
 
@@ -124,7 +124,9 @@ def type_name(kind: type) -> str:
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
-def _end(info: TopicEndpointInfo) -> End:
+def _end(info: TopicEndpointInfo) -> Endpoint:
     qos = info.qos_profile
     name = f"{info.node_namespace}/{info.node_name}".lstrip("/")
-    return End(name, info.topic_type, qos.reliability.name.lower(), qos.durability.name.lower())
+    return Endpoint(
+        name, info.topic_type, qos.reliability.name.lower(), qos.durability.name.lower()
+    )

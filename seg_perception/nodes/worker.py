@@ -22,12 +22,12 @@ class Source(Protocol):
 
 
 class Worker(CallbackGroup):
-    """Run one job at a time beside the executor; of several sources serve each in its turn.
+    """Run one job at a time next to the executor; of several sources serve each in its turn.
 
     While a job runs, the group is shut: the executor does not take its subscriptions' messages, so
     they stay in the middleware, where a depth of 1 keeps the newest. Everything else (services,
     timers, /clock) goes on. rclpy's MultiThreadedExecutor does the same with a loop heavy enough to
-    starve the work of Python's lock: 16 pictures of 101 came through, against 100 this way.
+    starve the work of Python's lock: 16 images of 101 came through, against 100 this way.
 
     The executor only wakes an idle worker. While messages wait, the worker itself takes the next,
     from the source that was served longest ago: the executor would always prefer the first.

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seg_perception.decoding.cells import compiled
 from seg_perception.errors import GeometryError
-from seg_perception.occupancy import calibration, lens
+from seg_perception.occupancy import camera_info, distortion
 
 Floats = NDArray[np.float64]
 
@@ -28,10 +28,10 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Camera:
-    """The geometry of a picture as published: pinhole, lens and the optical frame's place in it.
+    """The geometry of an image as published: pinhole, lens and the optical frame's place in it.
 
     `coefficients` are D of `model` ("" is no distortion). Rays start at `origin` in the optical
-    frame; `rotation` (3x3, row by row) turns the axes of this picture's pinhole into the frame's.
+    frame; `rotation` (3x3, row by row) turns the axes of this image's pinhole into the frame's.
     """
 
     width: int
@@ -48,35 +48,35 @@ class Camera:
     def __post_init__(self) -> None:
         """Refuse what no camera is."""
         if self.width < 1 or self.height < 1:
-            raise GeometryError(f"a picture of {self.width}x{self.height} pixels: wait for one")
+            raise GeometryError(f"an image of {self.width}x{self.height} pixels: wait for one")
         intrinsics = (self.fx, self.fy, self.cx, self.cy)
         if not np.isfinite(intrinsics).all() or min(self.fx, self.fy) <= 0:
             raise GeometryError(f"intrinsics fx, fy, cx, cy = {intrinsics}: calibrate the camera")
-        calibration.vector("camera origin", self.origin, 3)
-        calibration.rotation("camera rotation", self.rotation)
-        model, coefficients = lens.check(self.model, self.coefficients)
+        camera_info.vector("camera origin", self.origin, 3)
+        camera_info.rotation("camera rotation", self.rotation)
+        model, coefficients = distortion.check(self.model, self.coefficients)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "coefficients", coefficients)
 
     @classmethod
     def from_info(cls, info: Any, size: tuple[int, int], *, rectified: bool = False) -> "Camera":
-        """Read a sensor_msgs/CameraInfo for a picture of `size` (height, width).
+        """Read a sensor_msgs/CameraInfo for an image of `size` (height, width).
 
-        `rectified` takes P and no distortion, else K and D. K and P are of the full picture and
+        `rectified` takes P and no distortion, else K and D. K and P are of the full image and
         follow its ROI and binning (REP-104). roi.do_rectify speaks of the ROI alone and never says
-        that a picture is rectified. The frame is that of the rectified picture, as in
-        image_geometry, so the rays of a raw one are turned by R. P's fourth column (a picture
+        that an image is rectified. The frame is that of the rectified image, as in
+        image_geometry, so the rays of a raw one are turned by R. P's fourth column (an image
         in another camera's frame, in m x pixels) moves the rays' origin to -K^-1 P[:, 3].
         """
         if info is None:
-            raise GeometryError("no CameraInfo yet: publish camera_info beside the picture")
+            raise GeometryError("no CameraInfo yet: publish camera_info next to the image")
         name = "P" if rectified else "K"
-        matrix = calibration.vector(name, info.p if rectified else info.k, 12 if rectified else 9)
+        matrix = camera_info.vector(name, info.p if rectified else info.k, 12 if rectified else 9)
         matrix = matrix.reshape(3, -1)
-        left, top, step_x, step_y = calibration.window(info, size, rectified)
-        calibration.check_intrinsics(name, matrix, int(info.width), int(info.height))
-        x, y, z = calibration.offset(matrix) if rectified else (0.0, 0.0, 0.0)
-        turn = np.zeros(9) if rectified else calibration.vector("R", info.r, 9)
+        left, top, step_x, step_y = camera_info.window(info, size, rectified)
+        camera_info.check_intrinsics(name, matrix, int(info.width), int(info.height), p=info.p)
+        x, y, z = camera_info.offset(matrix) if rectified else (0.0, 0.0, 0.0)
+        turn = np.zeros(9) if rectified else camera_info.vector("R", info.r, 9)
         return cls(
             width=size[1],
             height=size[0],
@@ -110,8 +110,8 @@ class Pose:
     def __post_init__(self) -> None:
         """Keep read-only copies of a proper rotation and a finite translation."""
         for name, value in (
-            ("rotation", calibration.rotation("rotation", self.rotation)),
-            ("translation", calibration.vector("translation", self.translation, 3)),
+            ("rotation", camera_info.rotation("rotation", self.rotation)),
+            ("translation", camera_info.vector("translation", self.translation, 3)),
         ):
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -130,7 +130,7 @@ class Pose:
         cls, x: float, y: float, z: float, roll: float, pitch: float, yaw: float
     ) -> "Pose":
         """Turn by Rz(yaw) Ry(pitch) Rx(roll): positive pitch makes a camera body look down."""
-        calibration.vector("x, y, z, roll, pitch, yaw", (x, y, z, roll, pitch, yaw), 6)
+        camera_info.vector("x, y, z, roll, pitch, yaw", (x, y, z, roll, pitch, yaw), 6)
         (cr, cp, cw), (sr, sp, sw) = np.cos([roll, pitch, yaw]), np.sin([roll, pitch, yaw])
         rotation = [
             [cw * cp, cw * sp * sr - sw * cr, cw * sp * cr + sw * sr],
@@ -142,7 +142,7 @@ class Pose:
     @classmethod
     def from_quaternion(cls, translation: Sequence[float], quaternion: Sequence[float]) -> "Pose":
         """Turn by a quaternion (x, y, z, w) of any length but zero."""
-        numbers = calibration.vector("quaternion x, y, z, w", quaternion, 4)
+        numbers = camera_info.vector("quaternion x, y, z, w", quaternion, 4)
         length = float(np.linalg.norm(numbers))
         if not 1e-6 < length < 1e6:
             raise GeometryError(f"quaternion {numbers} has length {length}: send a unit quaternion")
@@ -152,7 +152,7 @@ class Pose:
             [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
-        return cls(np.array(rotation), calibration.vector("translation", translation, 3))
+        return cls(np.array(rotation), camera_info.vector("translation", translation, 3))
 
     def compose(self, child: "Pose") -> "Pose":
         """Return the place of `child`'s frame, given in this frame, in this frame's parent."""
@@ -190,7 +190,7 @@ def project(camera: Camera, points: ArrayLike) -> Floats:
     """
     rotation = np.reshape(camera.rotation, (3, 3))
     local = (np.asarray(points, np.float64) - camera.origin) @ rotation
-    plane = lens.distort(camera.model, camera.coefficients, local)
+    plane = distortion.distort(camera.model, camera.coefficients, local)
     return plane * (camera.fx, camera.fy) + (camera.cx, camera.cy)
 
 
@@ -232,7 +232,7 @@ def back_project(camera: Camera, depth: NDArray[Any]) -> NDArray[np.float32]:
     if depth.shape != (camera.height, camera.width):
         raise GeometryError(
             f"a depth image of shape {depth.shape} for a camera of {camera.height} rows and "
-            f"{camera.width} columns: register it to the picture"
+            f"{camera.width} columns: register it to the image"
         )
     if depth.dtype not in (np.float32, np.uint16):
         raise GeometryError(f"depth of {depth.dtype}: send float32 in m or uint16 in mm")
@@ -243,7 +243,7 @@ def back_project(camera: Camera, depth: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def warm_up() -> None:
-    """Compile what the first picture would wait for."""
+    """Compile what the first image would wait for."""
     camera = Camera(1, 1, 1.0, 1.0, 0.0, 0.0)
     ground_points(camera, Pose.from_rpy(0.0, 0.0, 1.0, 0.0, 1.0, 0.0).compose(OPTICAL))
     for kind in (np.float32, np.uint16):
@@ -256,7 +256,9 @@ def _optics(camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     v, u = np.mgrid[: camera.height, : camera.width].reshape(2, -1)
     plane = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy], axis=-1)
     tolerance = TOLERANCE / max(camera.fx, camera.fy)
-    rays, spread = lens.undistort(camera.model, camera.coefficients, plane, tolerance=tolerance)
+    rays, spread = distortion.undistort(
+        camera.model, camera.coefficients, plane, tolerance=tolerance
+    )
     if camera.rotation != IDENTITY:
         rays = rays @ np.reshape(camera.rotation, (3, 3)).T
     length = np.linalg.norm(rays, axis=-1)

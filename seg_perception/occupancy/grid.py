@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import GeometryError
 from seg_perception.labels import GROUPS
-from seg_perception.occupancy import tally
-from seg_perception.occupancy.tally import COUNT
+from seg_perception.occupancy import grid_kernels
+from seg_perception.occupancy.grid_kernels import COUNT
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint8]
@@ -115,12 +115,12 @@ class EvidenceGrid:
             )
         factor = 0.5 ** (passed / self.half_life)
         if factor < 1:
-            tally.decay(self._evidence.reshape(-1), np.float32(factor))
+            grid_kernels.decay(self._evidence.reshape(-1), np.float32(factor))
 
     def add(
         self, points: Floats, groups: Ids, weights: Floats, transform: tuple[float, float, float]
     ) -> None:
-        """Add what the pixels of one picture saw on the ground, at most one look a cell.
+        """Add what the pixels of one image saw on the ground, at most one look a cell.
 
         `points` float32 (..., 2) x, y in the base frame, m; `groups` uint8 (...) with sky and
         unknown ids ignored; `weights` float32 (...) = confidence 0..1 times the share of a cell's
@@ -130,9 +130,9 @@ class EvidenceGrid:
         """
         xy, ids, shares = _pixels(points, groups, weights, "weights")
         cells = np.empty(len(ids), np.int32)
-        tally.locate(xy, self._motion(transform), self.rows, self.columns, cells)
-        tally.collect(cells, ids, shares, self._looks)
-        tally.merge(self._looks, self._evidence.reshape(COUNT, -1))
+        grid_kernels.locate(xy, self._motion(transform), self.rows, self.columns, cells)
+        grid_kernels.collect(cells, ids, shares, self._looks)
+        grid_kernels.merge(self._looks, self._evidence.reshape(COUNT, -1))
 
     def add_contacts(
         self,
@@ -149,8 +149,8 @@ class EvidenceGrid:
         """
         xy, ids, sure = _pixels(points, groups, confidence, "confidence")
         cells = np.empty(len(ids), np.int32)
-        tally.locate(xy, self._motion(transform), self.rows, self.columns, cells)
-        tally.touch(cells, ids, sure, self._looks, self._evidence.reshape(COUNT, -1))
+        grid_kernels.locate(xy, self._motion(transform), self.rows, self.columns, cells)
+        grid_kernels.touch(cells, ids, sure, self._looks, self._evidence.reshape(COUNT, -1))
 
     def shares(self) -> Shares:
         """Return int8 (8, rows, columns): each group's share of a cell's evidence, in per cent.
@@ -159,7 +159,7 @@ class EvidenceGrid:
         """
         shares = np.empty(self._evidence.shape, np.int8)
         evidence = self._evidence.reshape(COUNT, -1)
-        tally.share(evidence, np.float32(self.minimum), shares.reshape(COUNT, -1))
+        grid_kernels.share(evidence, np.float32(self.minimum), shares.reshape(COUNT, -1))
         return shares
 
     def cost(self, costs: Sequence[int]) -> Shares:
@@ -182,7 +182,7 @@ class EvidenceGrid:
     def _choose(self, table: NDArray[np.int8]) -> Shares:
         """Return what `table` (8,) holds for the deciding group of each cell."""
         chosen = np.empty((self.rows, self.columns), np.int8)
-        tally.choose(self.shares().reshape(COUNT, -1), table, chosen.reshape(-1))
+        grid_kernels.choose(self.shares().reshape(COUNT, -1), table, chosen.reshape(-1))
         return chosen
 
     def _motion(self, transform: tuple[float, float, float]) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""From the messages of one picture to a look: ids become groups, CameraInfo a camera."""
+"""From the messages of one image to a look: ids become groups, CameraInfo a camera."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +11,8 @@ from seg_perception.labels import GROUPS, UNKNOWN
 from seg_perception.manifest import Manifest
 from seg_perception.messages import stamp_ns, to_array, to_depth
 from seg_perception.occupancy.camera import Camera
-from seg_perception.occupancy.mapper import Look
-from seg_perception.occupancy.pairing import Match
+from seg_perception.occupancy.mapper import LabelFrame
+from seg_perception.occupancy.synchronizer import Match
 
 MASKS = ("mono8", "8UC1")
 
@@ -46,7 +46,9 @@ class MaskIds:
         return ""
 
 
-def read_look(match: Match, ids: MaskIds, *, name: str, frame: str, rectified: bool) -> Look:
+def read_label_frame(
+    match: Match, ids: MaskIds, *, name: str, frame: str, rectified: bool
+) -> LabelFrame:
     """Return what the mapper adds; `name` is the camera's, `frame` its optical frame's.
 
     Raises ImageError for a mask, confidence or depth that cannot be read, GeometryError for a
@@ -60,7 +62,7 @@ def read_look(match: Match, ids: MaskIds, *, name: str, frame: str, rectified: b
         _check_same_size(confidence, labels, "confidence", "take both from one segmentation")
     if match.depth is not None:
         depth = to_depth(match.depth)
-        _check_same_size(depth, labels, "depth", "register it to the picture that is segmented")
+        _check_same_size(depth, labels, "depth", "register it to the image that is segmented")
     if match.info is None:
         raise GeometryError(
             f"no CameraInfo of frame {str(header.frame_id)!r} yet: publish camera_info with the "
@@ -68,7 +70,7 @@ def read_look(match: Match, ids: MaskIds, *, name: str, frame: str, rectified: b
         )
     camera = Camera.from_info(match.info, labels.shape, rectified=rectified)
     groups = ids.to_groups(labels)
-    return Look(groups, confidence, camera, name, frame, stamp_ns(header), depth)
+    return LabelFrame(groups, confidence, camera, name, frame, stamp_ns(header), depth)
 
 
 def _check_same_size(

@@ -1,7 +1,6 @@
 """From label images to per-class occupancy: one orchestrator for the node, bags and the demo."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,28 +8,18 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import GeometryError
 from seg_perception.labels import GROUPS
-from seg_perception.occupancy import camera, grid, reduced, sweep
-from seg_perception.occupancy.camera import Camera, Ground, Pose, ground_points
+from seg_perception.occupancy import camera, column_scan, costmap_set, grid
+from seg_perception.occupancy.camera import OPTICAL, Camera, Ground, Pose, ground_points
+from seg_perception.occupancy.column_scan import NONE, Seen, columns_of, scan_columns
+from seg_perception.occupancy.costmap_set import CostmapSet, reduce
 from seg_perception.occupancy.grid import EvidenceGrid
-from seg_perception.occupancy.reduced import Reduced, reduce
-from seg_perception.occupancy.sweep import NONE, Seen, read_sweeps, sweeps_of
-from seg_perception.occupancy.trust import Trust, measured, trusted
+from seg_perception.occupancy.settings import LETHAL, Settings
+from seg_perception.occupancy.validity import Validity, measured, plane_validity
 
 NANO = 1e-9
-LETHAL = 100
-COSTS = {
-    "other": 50,
-    "drivable": 0,
-    "sidewalk": 30,
-    "obstacle": LETHAL,
-    "person": LETHAL,
-    "vehicle": LETHAL,
-    "vegetation": 70,
-    "sky": 0,
-}
 
 
-class Planar(NamedTuple):
+class Pose2D(NamedTuple):
     """Where the base is in odom: metres and radians."""
 
     x: float
@@ -45,26 +34,12 @@ class PoseSource(Protocol):
         """Return the pose that takes points of the optical `frame` into the base frame."""
         ...
 
-    def robot(self, stamp: int) -> Planar | None:
+    def robot(self, stamp: int) -> Pose2D | None:
         """Return where the base is in odom at `stamp` (ns), None where there is no odometry."""
         ...
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a mapper is told once. Lengths in metres, times in seconds."""
-
-    resolution: float = 0.1
-    width: float = 20.0
-    height: float = 20.0
-    half_life: float = 2.0
-    max_range: float = 20.0
-    max_jump: float = 2.0  # a stamp older than the newest by more is a new beginning
-    min_pixels: int = 3  # things smaller than this along a ray are label noise
-    costs: Mapping[str, int] = field(default_factory=lambda: dict(COSTS))
-
-
-class Look(NamedTuple):
+class LabelFrame(NamedTuple):
     """A label image: group ids (H,W) and confidence (H,W) or None, with camera, frame, time.
 
     `depth` (H,W), where there is some, is registered to it: float32 in m or uint16 in mm.
@@ -89,7 +64,7 @@ class Result(NamedTuple):
     contacts: NDArray[np.float32]
     contact_groups: NDArray[np.uint8]
     free: NDArray[np.float32]
-    reduced: Reduced
+    reduced: CostmapSet
 
     def lethal(self, costs: Mapping[str, int]) -> NDArray[np.float32]:
         """Return the contacts of groups that no robot may touch, float32 (k,2)."""
@@ -101,7 +76,7 @@ class Mapper:
     """Keeps the evidence of a rolling window around the robot."""
 
     def __init__(self, settings: Settings, poses: PoseSource) -> None:
-        """Allocate the grid and compile what the first picture would wait for."""
+        """Allocate the grid and compile what the first image would wait for."""
         self.settings = settings
         self.grid = EvidenceGrid(
             resolution=settings.resolution,
@@ -113,26 +88,26 @@ class Mapper:
         self.restarts = 0  # how often time jumped back
         self.in_odom = False
         self._poses = poses
-        for module in (camera, grid, reduced, sweep):
+        for module in (camera, grid, costmap_set, column_scan):
             module.warm_up()
 
-    def update(self, look: Look) -> Result:
+    def update(self, look: LabelFrame) -> Result:
         """Add one look to the map; GeometryError says why it cannot, and nothing changes then."""
-        # 1. Where the camera and the robot were when the picture was taken.
+        # 1. Where the camera and the robot were when the image was taken.
         camera_pose = self._poses.camera(look.name, look.frame, look.stamp)
         robot = self._poses.robot(look.stamp)
         # 2. The ground under every pixel: measured, or as far as a row of pixels covers less than a
         # cell.
         ground, trust = self._ground(look, camera_pose)
         # 3. What each direction shows: ground, the first thing that stands on it, nothing behind.
-        sweeps = sweeps_of(look.camera, camera_pose)
-        seen = read_sweeps(
+        sweeps = columns_of(look.camera, camera_pose)
+        seen = scan_columns(
             look.groups, trust.reachable, sweeps, min_pixels=self.settings.min_pixels
         )
-        # 4. The window follows the robot, and evidence ages to the time of the picture.
+        # 4. The window follows the robot, and evidence ages to the time of the image.
         self._advance(look.stamp, robot)
         # 5. New evidence: ground by area and confidence, contacts as full looks.
-        place = robot or Planar(0.0, 0.0, 0.0)
+        place = robot or Pose2D(0.0, 0.0, 0.0)
         result = self._collect(look, seen, ground, camera_pose)
         self._add(look, seen, ground, trust.share, place, result)
         return result
@@ -141,22 +116,18 @@ class Mapper:
         """Return one grid for a planner, int8 (rows, columns): -1 unknown, 0..100."""
         return self.grid.cost([self.settings.costs.get(name, 0) for name in GROUPS])
 
-    def age_to(self, stamp: int) -> None:
-        """Let the evidence decay to `stamp` (ns) without a new look."""
-        if self.newest is not None and stamp > self.newest:
-            self.grid.decay((stamp - self.newest) * NANO)
-            self.newest = stamp
-
-    def _ground(self, look: Look, pose: Pose) -> tuple[Ground, Trust]:
+    def _ground(self, look: LabelFrame, pose: Pose) -> tuple[Ground, Validity]:
         resolution, max_range = self.settings.resolution, self.settings.max_range
         if look.depth is not None:
             return measured(
                 look.groups, look.depth, look.camera, pose,
                 resolution=resolution, max_range=max_range,
             )  # fmt: skip
-        return ground_points(look.camera, pose), trusted(look.camera, pose, resolution, max_range)
+        return ground_points(look.camera, pose), plane_validity(
+            look.camera, pose, resolution, max_range
+        )
 
-    def _advance(self, stamp: int, robot: Planar | None) -> None:
+    def _advance(self, stamp: int, robot: Pose2D | None) -> None:
         if self.in_odom != (robot is not None):
             self.grid.clear()  # evidence of another frame means nothing in this one
             self.in_odom = robot is not None
@@ -169,7 +140,7 @@ class Mapper:
         self.newest = stamp if self.newest is None else max(stamp, self.newest)
         self.grid.recentre(*(robot[:2] if robot else (0.0, 0.0)))
 
-    def _collect(self, look: Look, seen: Seen, ground: Ground, camera_pose: Pose) -> Result:
+    def _collect(self, look: LabelFrame, seen: Seen, ground: Ground, camera_pose: Pose) -> Result:
         contacts = seen.contact[seen.contact != NONE]
         points = ground.points.reshape(-1, 2)
         return Result(
@@ -181,11 +152,11 @@ class Mapper:
 
     def _add(
         self,
-        look: Look,
+        look: LabelFrame,
         seen: Seen,
         ground: Ground,
         share: NDArray[np.float32],
-        place: Planar,
+        place: Pose2D,
         result: Result,
     ) -> None:
         sure = np.ones(len(result.contacts), np.float32)
@@ -213,13 +184,19 @@ def raised(
     return column.reshape(-1, 3)
 
 
-def check_costs(costs: Mapping[str, int] | Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Return costs by group, the defaults where none is given; GeometryError names a wrong one."""
-    given = dict(costs)
-    unknown = sorted(set(given) - set(GROUPS))
-    if unknown:
-        raise GeometryError(f"costs name {unknown[0]!r}, which is no group of {', '.join(GROUPS)}")
-    for name, cost in given.items():
-        if not 0 <= cost <= LETHAL:
-            raise GeometryError(f"costs.{name} is {cost}; give 0 (free) to {LETHAL} (lethal)")
-    return {**COSTS, **given}
+class StillCamera:
+    """A pose source without ROS: a camera that is fixed to a robot that stands still.
+
+    `mount` takes the camera's body axes (x forward, y left, z up) into base.
+    """
+
+    def __init__(self, mount: Pose) -> None:
+        self._pose = mount.compose(OPTICAL)
+
+    def camera(self, name: str, frame: str, stamp: int) -> Pose:
+        """Return the pose of the optical frame in base."""
+        return self._pose
+
+    def robot(self, stamp: int) -> Pose2D | None:
+        """Return None: there is no odometry."""
+        return None

@@ -60,9 +60,9 @@ def read_manifest(path: Path) -> Manifest:
     _check_kind(path)
     if path.suffix == ".pt":
         with _torch_for(path):
-            from seg_perception.checkpoints import model_file
+            from seg_perception.runtimes import pt_file
 
-        return model_file.read_manifest(path)
+        return pt_file.read_manifest(path)
     from seg_perception.runtimes.onnx import OnnxRuntime
 
     return OnnxRuntime(path).manifest

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from seg_perception.manifest import Manifest, OutputSpec
-
-Shape = tuple[int | str | None, ...]  # a name or None: known at run time alone
+from seg_perception.decoding.outputs import Shape, agrees, label_axes
+from seg_perception.manifest import Manifest
 
 LABEL_DTYPES = ("uint8", "int32", "int64")
 LAYOUTS = ("NCHW", "NHWC")
@@ -30,44 +29,44 @@ class Agreement(NamedTuple):
 
     input: Port | None
     outputs: list[Port] | None
-    complaints: list[str]
+    problems: list[str]
 
 
 def compare(manifest: Manifest, inputs: Sequence[Port], outputs: Sequence[Port]) -> Agreement:
     """Compare a manifest with the ports of a network; what is not known of a shape agrees."""
-    complaints: list[str] = []
-    source = _choose(inputs, manifest.input.name, "input", complaints)
-    result = _choose(outputs, manifest.output.name, "output", complaints)
+    problems: list[str] = []
+    source = _choose(inputs, manifest.input.name, "input", problems)
+    result = _choose(outputs, manifest.output.name, "output", problems)
     if source is not None:
         others = [str(port) for port in inputs if port is not source]
         if others:
-            complaints.append(
-                f"beside the picture the network needs {', '.join(others)}, which nothing feeds: "
+            problems.append(
+                f"next to the image the network needs {', '.join(others)}, which nothing feeds: "
                 "give them initializers or export it without them"
             )
-        complaints += _input_complaints(manifest, source)
+        problems += _input_problems(manifest, source)
     if result is None:
-        return Agreement(source, None, complaints)
+        return Agreement(source, None, problems)
     if manifest.output.is_of_queries:
         classes = _choose(
-            outputs, manifest.output.class_logits, "output", complaints, key="class_logits"
+            outputs, manifest.output.class_logits, "output", problems, key="class_logits"
         )
         if classes is None:
-            return Agreement(source, None, complaints)
-        complaints += _query_complaints(manifest, result, classes)
-        return Agreement(source, [result, classes], complaints)
+            return Agreement(source, None, problems)
+        problems += _query_problems(manifest, result, classes)
+        return Agreement(source, [result, classes], problems)
     if manifest.output.kind == "labels":
-        complaints += _label_complaints(result)
+        problems += _label_problems(result)
     else:
-        complaints += _score_complaints(manifest, result)
-    return Agreement(source, [result], complaints)
+        problems += _score_problems(manifest, result)
+    return Agreement(source, [result], problems)
 
 
 def _choose(
     ports: Sequence[Port],
     name: str | None,
     what: str,
-    complaints: list[str],
+    problems: list[str],
     key: str = "name",
 ) -> Port | None:
     listed = ", ".join(map(str, ports))
@@ -77,58 +76,58 @@ def _choose(
         if port.name == name:
             return port
     if name is None:
-        complaints.append(f"the network has several {what}s, {listed}: say {what}.name")
+        problems.append(f"the network has several {what}s, {listed}: say {what}.name")
     else:
-        complaints.append(f"{what}.{key} is {name!r} but the network's {what}s are {listed}")
+        problems.append(f"{what}.{key} is {name!r} but the network's {what}s are {listed}")
     return None
 
 
-def _input_complaints(manifest: Manifest, port: Port) -> list[str]:
-    spec, complaints = manifest.input, []
+def _input_problems(manifest: Manifest, port: Port) -> list[str]:
+    spec, problems = manifest.input, []
     if port.dtype != spec.dtype:
         advice = (
             f"say dtype: {port.dtype}"
             if port.dtype in ("float32", "uint8")
             else "export it with float32 or uint8 input"
         )
-        complaints.append(
+        problems.append(
             f"the manifest says input dtype {spec.dtype}, the network takes {port.dtype}: {advice}"
         )
-    if port.shape is not None and not _agrees(port.shape, spec.shape):
-        complaints.append(
+    if port.shape is not None and not agrees(port.shape, spec.shape):
+        problems.append(
             f"the manifest says input {spec.shape} ({spec.layout}), the network takes "
             f"{_text(port.shape)}: {_input_advice(manifest, port.shape)}"
         )
-    return complaints
+    return problems
 
 
 def _input_advice(manifest: Manifest, shape: Shape) -> str:
     if len(shape) != 4:
-        return "export it with one picture of four dimensions"
+        return "export it with one image of four dimensions"
     height, width = manifest.input.size
-    layout = next((x for x in LAYOUTS if _agrees(shape, _lay_out(x, None, 3, None, None))), None)
+    layout = next((x for x in LAYOUTS if agrees(shape, _lay_out(x, None, 3, None, None))), None)
     if layout is None:
-        return "it is no batch of one picture with three channels; export it with that"
-    if layout != manifest.input.layout and _agrees(shape, _lay_out(layout, 1, 3, height, width)):
+        return "it is no batch of one image with three channels; export it with that"
+    if layout != manifest.input.layout and agrees(shape, _lay_out(layout, 1, 3, height, width)):
         return f"say layout: {layout}"
-    if _agrees(shape, _lay_out(layout, 1, 3, width, height)):
+    if agrees(shape, _lay_out(layout, 1, 3, width, height)):
         return f"size is [height, width]: say [{width}, {height}]"
-    if not _agrees(shape[:1], (1,)):
-        return "export it for one picture at a time, or with a dynamic batch"
+    if not agrees(shape[:1], (1,)):
+        return "export it for one image at a time, or with a dynamic batch"
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     return f"its size is [{', '.join(map(str, sides))}], layout {layout}: say so"
 
 
-def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
+def _score_problems(manifest: Manifest, port: Port) -> list[str]:
     spec, count = manifest.output, len(manifest.classes)
     if port.dtype != "float32":
         advice = "say kind: labels" if port.dtype in LABEL_DTYPES else "export it with float32"
         return [f"output kind {spec.kind} needs float32, the network gives {port}: {advice}"]
     if port.shape is None:
         return []
-    if len(port.shape) != 4 or not _agrees(port.shape[:1], (1,)):
+    if len(port.shape) != 4 or not agrees(port.shape[:1], (1,)):
         return [
-            f"output kind {spec.kind} needs scores of one picture in four dimensions, the network "
+            f"output kind {spec.kind} needs scores of one image in four dimensions, the network "
             f"gives {port}: choose another output or export it so"
         ]
     channels = {"NCHW": port.shape[1], "NHWC": port.shape[3]}
@@ -148,40 +147,40 @@ def _score_complaints(manifest: Manifest, port: Port) -> list[str]:
     ]
 
 
-def _query_complaints(manifest: Manifest, masks: Port, classes: Port) -> list[str]:
+def _query_problems(manifest: Manifest, masks: Port, classes: Port) -> list[str]:
     """Compare masks (1,Q,h,w) and class logits (1,Q,K+1) with each other and the classes."""
     if [len(port.shape or ()) for port in (masks, classes)] == [3, 4]:
         swapped = f"{masks} looks like class logits and {classes} like masks"
         return [f"{swapped}: swap name and class_logits"]
-    complaints = []
+    problems = []
     for port, rank in ((masks, 4), (classes, 3)):
         if port.dtype != "float32":
-            complaints.append(f"masks and class_logits need float32, the network gives {port}")
-        elif port.shape is not None and not _agrees(port.shape, (1, *(None,) * (rank - 1))):
-            complaints.append(
-                f"masks have four dimensions and class_logits three, of one picture; the network "
+            problems.append(f"masks and class_logits need float32, the network gives {port}")
+        elif port.shape is not None and not agrees(port.shape, (1, *(None,) * (rank - 1))):
+            problems.append(
+                f"masks have four dimensions and class_logits three, of one image; the network "
                 f"gives {port}: choose another output or export it so"
             )
-    if complaints or masks.shape is None or classes.shape is None:
-        return complaints
+    if problems or masks.shape is None or classes.shape is None:
+        return problems
     count, axis = len(manifest.classes), 1 if manifest.output.layout == "NCHW" else 3
-    if not _agrees(classes.shape[2:], (count + 1,)):
-        complaints.append(
+    if not agrees(classes.shape[2:], (count + 1,)):
+        problems.append(
             f"classes has {count} names, class_logits {classes} are of "
             f'{_text(classes.shape[2:])} and need one more than names, the last for "no class": '
             "name every class, or export the logits with that entry"
         )
     queries = classes.shape[1]
-    if isinstance(queries, int) and not _agrees(masks.shape[axis : axis + 1], (queries,)):
-        complaints.append(
+    if isinstance(queries, int) and not agrees(masks.shape[axis : axis + 1], (queries,)):
+        problems.append(
             f"class_logits {classes} tell of {queries} queries, the masks {masks}, layout "
             f"{manifest.output.layout}, of {masks.shape[axis]}: correct the output's layout, or "
             "choose another output"
         )
-    return complaints
+    return problems
 
 
-def _label_complaints(port: Port) -> list[str]:
+def _label_problems(port: Port) -> list[str]:
     if port.dtype not in LABEL_DTYPES:
         advice = "say kind: logits or probabilities" if port.dtype == "float32" else "cast them"
         return [
@@ -194,27 +193,6 @@ def _label_complaints(port: Port) -> list[str]:
             f"gives {port}: choose another output or export it so"
         ]
     return []
-
-
-def label_axes(shape: Shape, layout: str = OutputSpec.layout) -> tuple[int, int] | None:
-    """Return the axes of height and width of a label map, None where it is not one.
-
-    Of (1,1,H,W) and (1,H,W,1) the extents tell; `layout` decides where both fit.
-    """
-    places = {2: [(0, 1)], 3: [(1, 2)], 4: [(2, 3), (1, 2)]}.get(len(shape), [])
-    if layout == "NHWC":
-        places.reverse()
-    for axes in places:
-        if _agrees([n for i, n in enumerate(shape) if i not in axes], [1] * (len(shape) - 2)):
-            return axes
-    return None
-
-
-def _agrees(shape: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
-    """Whether the extents that both know are equal."""
-    return len(shape) == len(wanted) and all(
-        n == m or not isinstance(n, int) or m is None for n, m in zip(shape, wanted, strict=True)
-    )
 
 
 def _lay_out(

@@ -1,6 +1,6 @@
 """ONNX Runtime: load a self-describing ONNX file, check it against its manifest, run it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from seg_perception import outputs
+from seg_perception.decoding import outputs
+from seg_perception.decoding.outputs import Masks, Shape
 from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
-from seg_perception.outputs import Masks
 from seg_perception.runtimes import agreement
-from seg_perception.runtimes.agreement import Port, Shape
+from seg_perception.runtimes.agreement import Port
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 PROVIDERS = {
@@ -94,7 +94,7 @@ class OnnxRuntime:
             ys: list[NDArray[Any]] = self._session.run(names, {self._input.name: x})
         except Exception as error:  # ONNX Runtime's own types
             raise ModelError(
-                f"the network of {self._path} fails on a picture: {first_line(error)}"
+                f"the network of {self._path} fails on an image: {first_line(error)}"
             ) from error
         if any(y.shape != port.shape for y, port in zip(ys, self._outputs, strict=True)):
             # Seen for the first time, or dynamic.
@@ -114,11 +114,11 @@ class OnnxRuntime:
         return outputs.decode(y, self.manifest, inside, size, with_confidence=with_confidence)
 
     def scores(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Return class scores (K,h,w); the file takes pictures of one size alone."""
+        """Return class scores (K,h,w); the file takes images of one size alone."""
         wanted = self.manifest.input.shape
         if x.shape != wanted:
             raise ModelError(
-                f"this picture needs an input of {x.shape}, and {self._path} takes {wanted} alone: "
+                f"this image needs an input of {x.shape}, and {self._path} takes {wanted} alone: "
                 "import the checkpoint as .pt, which takes any size, or as .onnx of that --size"
             )
         return outputs.class_scores(self.run(x), self.manifest)
@@ -126,9 +126,9 @@ class OnnxRuntime:
     def _agree(self, given: list[Port]) -> tuple[Port, list[Port]]:
         """Return the chosen input and outputs, or raise ManifestError with every difference."""
         chosen = agreement.compare(self.manifest, self._inputs, given)
-        if chosen.complaints or chosen.input is None or chosen.outputs is None:
+        if chosen.problems or chosen.input is None or chosen.outputs is None:
             raise ManifestError(
-                f"{self._path}: {'; '.join(chosen.complaints)}. Correct the card and import the "
+                f"{self._path}: {'; '.join(chosen.problems)}. Correct the card and import the "
                 "model again"
             )
         return chosen.input, chosen.outputs
@@ -179,3 +179,14 @@ def _dtype(kind: str) -> str:
     """Return numpy's name of a type such as tensor(float)."""
     name = kind[7:-1] if kind.startswith("tensor(") else kind
     return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def evaluate(
+    model: bytes, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return tensors of a serialized model by their names; the model has them as outputs."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model, options, providers=[PROVIDERS["cpu"]])
+    return dict(zip(names, session.run(list(names), dict(feeds)), strict=True))

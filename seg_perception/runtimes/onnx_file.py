@@ -96,7 +96,7 @@ class OnnxFile:
         if not location or leads_out or not file.resolve().is_relative_to(folder):
             raise ModelError(
                 f"{self._path} keeps {name!r} in {location!r}, outside of its own folder: "
-                "refused; put the data beside the model and name it by its file name"
+                "refused; put the data next to the model and name it by its file name"
             )
         if not file.is_file():
             raise ModelError(

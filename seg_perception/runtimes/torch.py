@@ -1,7 +1,7 @@
 """torch: run a network of the model zoo on a GPU, or on the CPU, from a .pt model file.
 
 The file holds a manifest and a state dict, no code; the network is built from its architecture's
-name. Pictures go up as bytes, are normalised on the device, and come back as labels.
+name. Images go up as bytes, are normalised on the device, and come back as labels.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seg_perception import outputs
-from seg_perception.checkpoints.model_file import read_model
+from seg_perception.decoding import outputs
+from seg_perception.decoding.outputs import Masks
 from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
 from seg_perception.manifest import Manifest
 from seg_perception.models.folding import fold_norms
 from seg_perception.models.layers import simplified
-from seg_perception.outputs import Masks
 from seg_perception.runtimes import PRECISIONS
+from seg_perception.runtimes.pt_file import read_model
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16,
           "fp16": torch.float16}  # fmt: skip
@@ -98,7 +98,7 @@ class TorchRuntime:
 
         That is (1,K,h,w), or masks (1,Q,h,w) and class logits (1,Q,K+1); valid until the next run.
         """
-        with _told(f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}"):
+        with _told(f"the network {self.manifest.name!r} fails on an image of {tuple(x.shape)}"):
             y = self.forward(self.upload(x))
             if self._device.type == "cuda":
                 # Not the device: that would spoil a capture in a thread that loads another model.
@@ -111,19 +111,19 @@ class TorchRuntime:
         """Return uint8 (1,H,W,3) on the device, for `forward`; the copy may still be under way."""
         if self._captured is not None and self._captured.fits(x):
             return self._captured.upload(x)
-        picture = torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of others
+        image = torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of others
         if self._device.type == "cuda":
-            picture = picture.pin_memory()
-        return picture.to(self._device, non_blocking=True)
+            image = image.pin_memory()
+        return image.to(self._device, non_blocking=True)
 
     @torch.inference_mode()
-    def forward(self, picture: Tensor) -> Tensor | Masks:
-        """Return what `run` does for a picture that `upload` gave, without waiting for it."""
-        if self._captured is not None and picture is self._captured.picture:
+    def forward(self, image: Tensor) -> Tensor | Masks:
+        """Return what `run` does for an image that `upload` gave, without waiting for it."""
+        if self._captured is not None and image is self._captured.image:
             return self._captured.replay()
         if self._device.type == "cuda":
             allow_tf32(products=self._tf32, convolutions=self._tf32)
-        return self._forward(picture)
+        return self._forward(image)
 
     @torch.inference_mode()
     def decode(
@@ -152,13 +152,13 @@ class TorchRuntime:
     def scores(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return class scores (K,h,w) of uint8 (1,H,W,3) of any size that the network takes.
 
-        Masks of queries become the official map of the picture's size.
+        Masks of queries become the official map of the image's size.
         """
         if not self.manifest.output.is_of_queries:
             y = self.run(x)
             assert isinstance(y, Tensor)
             return np.asarray(y[0].cpu().numpy(), np.float32)
-        with _told(f"the network {self.manifest.name!r} fails on a picture of {tuple(x.shape)}"):
+        with _told(f"the network {self.manifest.name!r} fails on an image of {tuple(x.shape)}"):
             return self._official(x)
 
     @torch.inference_mode()
@@ -169,15 +169,15 @@ class TorchRuntime:
         full: Tensor = scores(self._normalised(self.upload(x)))
         return np.asarray(full[0].float().cpu().numpy(), np.float32)
 
-    def _eager(self, picture: Tensor) -> Tensor | Masks:
-        y = self._network(self._normalised(picture))
+    def _eager(self, image: Tensor) -> Tensor | Masks:
+        y = self._network(self._normalised(image))
         if isinstance(y, tuple):
             return Masks(*(part.to(torch.float32) for part in y))
         scores: Tensor = y.to(torch.float32)
         return scores
 
-    def _normalised(self, picture: Tensor) -> Tensor:
-        x = (self._scale * picture.to(torch.float32) - self._mean) / self._std
+    def _normalised(self, image: Tensor) -> Tensor:
+        x = (self._scale * image.to(torch.float32) - self._mean) / self._std
         return x.permute(0, 3, 1, 2).to(self._dtype)  # a view of NHWC bytes: channels-last already
 
     def _check_output(self, y: Tensor | Masks) -> None:
@@ -244,7 +244,7 @@ class _Captured:
         shape: tuple[int, ...],
         device: torch.device,
     ) -> None:
-        self.picture = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self.image = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._host = torch.zeros(shape, dtype=torch.uint8).pin_memory()
         self._bytes: NDArray[np.uint8] = self._host.numpy()
         with torch.inference_mode():
@@ -252,13 +252,13 @@ class _Captured:
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UPS):
-                    forward(self.picture)
+                    forward(self.image)
             torch.cuda.current_stream(device).wait_stream(aside)
             self._graph = torch.cuda.CUDAGraph()
             # A node that swaps models runs the old one in another thread meanwhile: what that
             # allocates must not spoil the capture.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._y = forward(self.picture)
+                self._y = forward(self.image)
 
     def fits(self, x: NDArray[np.uint8]) -> bool:
         return x.shape == self._bytes.shape
@@ -266,8 +266,8 @@ class _Captured:
     def upload(self, x: NDArray[np.uint8]) -> Tensor:
         """Copy through pinned memory into what the graph reads; `run` waits before the next."""
         np.copyto(self._bytes, x)
-        self.picture.copy_(self._host, non_blocking=True)
-        return self.picture
+        self.image.copy_(self._host, non_blocking=True)
+        return self.image
 
     def replay(self) -> Tensor | Masks:
         """Return what the graph writes; the next replay overwrites it."""
@@ -282,7 +282,7 @@ def _told(what: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(
-            f"{what}: the device's memory is full; free some, choose a smaller picture, or set "
+            f"{what}: the device's memory is full; free some, choose a smaller image, or set "
             "precision to bf16 or fp16"
         ) from error
     except RuntimeError as error:

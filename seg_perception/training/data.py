@@ -1,4 +1,4 @@
-"""Training pictures in memory, and augmentation of whole batches on the training device."""
+"""Training images in memory, and augmentation of whole batches on the training device."""
 
 import math
 from pathlib import Path
@@ -17,15 +17,15 @@ IGNORE = 255
 POINTS_A_CLASS = 256
 
 
-class Pictures(NamedTuple):
-    """Pictures uint8 (N,3,H,W) RGB, labels uint8 (N,H,W) with void as 255, and their names."""
+class Images(NamedTuple):
+    """Images uint8 (N,3,H,W) RGB, labels uint8 (N,H,W) with void as 255, and their names."""
 
     images: Tensor
     labels: Tensor
     names: list[str]
 
 
-def load_pictures(folder: Path, *, classes: int, match: str = "", exclude: str = "") -> Pictures:
+def load_images(folder: Path, *, classes: int, match: str = "", exclude: str = "") -> Images:
     """Read `folder`/images and `folder`/labels (PNG of ids) of one size into memory.
 
     `match` and `exclude` select by the start of the file name; ids from `classes` on are void.
@@ -35,7 +35,7 @@ def load_pictures(folder: Path, *, classes: int, match: str = "", exclude: str =
     if exclude:
         paths = [p for p in paths if not p.name.startswith(exclude)]
     if not paths:
-        raise DataError(f"no pictures in {folder / 'images'} that start with {match!r}")
+        raise DataError(f"no images in {folder / 'images'} that start with {match!r}")
     images, labels = [], []
     for path in paths:
         truth = folder / "labels" / (path.stem + ".png")
@@ -45,7 +45,7 @@ def load_pictures(folder: Path, *, classes: int, match: str = "", exclude: str =
             raise DataError(f"{path} and {truth} are not a readable pair of one size")
         images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1))
         labels.append(np.where(label < classes, label, IGNORE).astype(np.uint8))
-    return Pictures(
+    return Images(
         torch.from_numpy(np.stack(images)),
         torch.from_numpy(np.stack(labels)),
         [p.stem for p in paths],
@@ -116,8 +116,8 @@ def augment(
     zoom = torch.exp(uniform(math.log(scale[0]), math.log(scale[1])))
     angle = uniform(-rotate, rotate) * math.pi / 180
     flip = torch.where(torch.rand(batch, device=device) < 0.5, -1.0, 1.0)
-    # Output pixel (normalised crop) -> input pixel (normalised picture), kept inside the borders
-    # as far as the crop is smaller than the zoomed picture.
+    # Output pixel (normalised crop) -> input pixel (normalised image), kept inside the borders
+    # as far as the crop is smaller than the zoomed image.
     span = torch.stack([crop[1] / (zoom * width), crop[0] / (zoom * height)], 1)  # B 2 (x, y)
     centre = centres.flip(1) / torch.tensor([width, height], device=device) * 2 - 1
     centre = centre + span * torch.empty_like(centre).uniform_(-0.5, 0.5)
@@ -143,7 +143,7 @@ def augment(
 
 
 def _paste(images: Tensor, labels: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
-    """Paste every second class of another picture over a `share` of the batch, at the same place.
+    """Paste every second class of another image over a `share` of the batch, at the same place.
 
     Source: ClassMix (Olsson et al., WACV 2021), here with true labels; images (B,3,h,w), labels
     (B,h/stride,w/stride).
@@ -162,7 +162,7 @@ def _change_colours(images: Tensor, jitter: float) -> Tensor:
     """Vary gamma, brightness, contrast, saturation and white balance; (B,3,h,w) in 0..255.
 
     In proportion to `jitter` the colour statistics (mean and deviation of each channel) of another
-    picture are taken on: a dusk drive is then also seen at noon (Reinhard et al. 2001).
+    image are taken on: a dusk drive is then also seen at noon (Reinhard et al. 2001).
     """
 
     def factor(amount: float, channels: int = 1) -> Tensor:

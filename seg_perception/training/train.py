@@ -18,14 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from seg_perception.catalogue import MEAN, STD
-from seg_perception.evaluation.metrics import ConfusionMatrix
+from seg_perception.metrics.confusion import ConfusionMatrix
 from seg_perception.models import create_model
 from seg_perception.training.data import (
     IGNORE,
     CropCentres,
-    Pictures,
+    Images,
     augment,
-    load_pictures,
+    load_images,
 )
 from seg_perception.training.losses import class_weights, cross_entropy
 from seg_perception.training.release import release
@@ -47,7 +47,7 @@ class Config:
     scale: tuple[float, float] = (0.7, 2.2)
     rotate: float = 5.0  # degrees
     jitter: float = 0.25  # strength of colour changes
-    mix: float = 0.5  # share of crops that get classes of another picture pasted
+    mix: float = 0.5  # share of crops that get classes of another image pasted
     balanced: float = 0.5  # share of crops around a pixel of a class drawn evenly
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
@@ -57,7 +57,7 @@ class Config:
     auxiliary: float = 0.4  # weight of each auxiliary head (1/16 and 1/32)
     average: float = 0.998  # decay of the weights' moving average
     eval_every: int = 10  # epochs
-    eval_scales: tuple[float, ...] = (1.0,)  # network input size / picture size
+    eval_scales: tuple[float, ...] = (1.0,)  # network input size / image size
     export_size: tuple[int, int] = (544, 720)  # height, width of the released file's input
     device: str = "cpu"
     threads: int = 4
@@ -71,7 +71,7 @@ class WithAuxiliaryHeads(nn.Module):
     """
 
     def __init__(self, network: nn.Module, *, classes: int, size: tuple[int, int]) -> None:
-        """Find the maps' widths with a picture of `size` (height, width)."""
+        """Find the maps' widths with an image of `size` (height, width)."""
         super().__init__()
         self.network = network
         with torch.no_grad():
@@ -95,11 +95,11 @@ def main(config: Config) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
 
     root = Path(config.data)
-    train = load_pictures(root / "train", classes=config.classes, exclude=config.holdout)
+    train = load_images(root / "train", classes=config.classes, exclude=config.holdout)
     if config.holdout:
-        test = load_pictures(root / "train", classes=config.classes, match=config.holdout)
+        test = load_images(root / "train", classes=config.classes, match=config.holdout)
     else:
-        test = load_pictures(root / "val", classes=config.classes)
+        test = load_images(root / "val", classes=config.classes)
     weights = class_weights(train.labels, classes=config.classes, power=config.weight_power)
 
     network = create_model(config.arch, dataset=config.dataset, num_classes=config.classes)
@@ -136,7 +136,7 @@ def main(config: Config) -> dict[str, float]:
 class State:
     """What changes while training: weights, their average, optimiser, epoch and random numbers."""
 
-    def __init__(self, model: WithAuxiliaryHeads, train: Pictures, config: Config) -> None:
+    def __init__(self, model: WithAuxiliaryHeads, train: Images, config: Config) -> None:
         self.config = config
         self.centres = CropCentres(train.labels, classes=config.classes, seed=config.seed)
         self.model = model
@@ -167,8 +167,8 @@ class State:
                 value.copy_(current[key])
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint beside `path`, then rename it into place."""
-        beside = path.with_suffix(".part")
+        """Write the checkpoint next to `path`, then rename it into place."""
+        temporary = path.with_suffix(".part")
         torch.save(
             {
                 "config": asdict(self.config),
@@ -180,9 +180,9 @@ class State:
                 "random": self.random.bit_generator.state,
                 "torch_random": torch.get_rng_state(),
             },
-            beside,
+            temporary,
         )
-        os.replace(beside, path)
+        os.replace(temporary, path)
 
     def resume(self, path: Path) -> None:
         """Continue from `path` when it exists."""
@@ -197,8 +197,8 @@ class State:
         torch.set_rng_state(saved["torch_random"])
 
 
-def _train_epoch(state: State, train: Pictures, weights: Tensor, steps: int) -> float:
-    """Run one pass over the pictures and return the mean loss."""
+def _train_epoch(state: State, train: Images, weights: Tensor, steps: int) -> float:
+    """Run one pass over the images and return the mean loss."""
     config, device = state.config, weights.device
     state.model.train()
     order = state.random.permutation(len(train.images))
@@ -239,8 +239,8 @@ def _train_epoch(state: State, train: Pictures, weights: Tensor, steps: int) -> 
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, test: Pictures, config: Config) -> dict[str, float]:
-    """Return the mIoU (0..1, void ignored) at the pictures' own size for each evaluation scale."""
+def evaluate(network: nn.Module, test: Images, config: Config) -> dict[str, float]:
+    """Return the mIoU (0..1, void ignored) at the images' own size for each evaluation scale."""
     network.eval()
     device = next(network.parameters()).device
     size = (int(test.images.shape[2]), int(test.images.shape[3]))

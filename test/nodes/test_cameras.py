@@ -1,0 +1,136 @@
+"""Several cameras in one node: each has its outputs, and all get the same share of the machine."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import SetBool
+from support.graph import NODE, Graph
+
+from seg_perception.messages import stamp_ns, to_array
+from seg_perception.nodes.worker import Worker
+
+NAMES = ["front", "left", "rear"]
+SLOW = {"wide": 96, "input": {"size": [384, 512], "layout": "NHWC", "color": "RGB",
+                              "dtype": "uint8"}}  # fmt: skip
+
+
+class Stream:
+    """A source whose messages never end, or never come."""
+
+    def __init__(self, name: str, served: list[str], *, is_silent: bool = False) -> None:
+        self.name, self.served, self.is_silent = name, served, is_silent
+
+    def take(self) -> tuple[object, dict[str, object]] | None:
+        return None if self.is_silent or len(self.served) >= 100 else (object(), {})
+
+    def handle(self, message: object, info: dict[str, object]) -> None:
+        self.served.append(self.name)
+
+
+def test_the_source_served_longest_ago_comes_next() -> None:
+    class Node:
+        executor = None
+
+    served: list[str] = []
+    streams = [Stream(n, served, is_silent=n == "dead") for n in ("a", "b", "dead", "c")]
+    worker = Worker(Node())  # type: ignore[arg-type]
+    worker.open(streams)
+    worker.serve(streams[3], object(), {})
+    worker.close()
+    worker.end()
+    assert served[:7] == ["c", "a", "b", "c", "a", "b", "c"]
+    assert len(served) == 100
+
+
+def test_every_camera_has_outputs_of_its_own(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    masks = {n: ros.collect(Image, f"{NODE}/{n}/label_mask") for n in NAMES[:2]}
+    infos = ros.collect(CameraInfo, f"{NODE}/left/camera_info")
+    cameras = {n: ros.camera(topic=f"/{n}/image") for n in NAMES[:2]}
+    info = ros.camera(CameraInfo, "/left/camera_info")
+    ros.start_node(model=make_model(), cameras=NAMES[:2])
+    red = np.zeros((20, 30, 3), np.uint8)
+    red[..., 0] = 250
+    ros.ask(cameras["front"], ros.image_message(red, stamp=5), masks["front"])
+    info.publish(CameraInfo(width=48))
+    ros.ask(cameras["left"], ros.image_message(halves, stamp=7), masks["left"])
+    front, left = masks["front"][-1], masks["left"][-1]
+    assert (to_array(front) == 0).all()
+    assert (stamp_ns(front.header), stamp_ns(left.header)) == (5, 7)
+    assert to_array(left).shape == (32, 48)
+    ros.wait(
+        lambda: infos or ros.ask(cameras["left"], ros.image_message(halves), masks["left"]) is None
+    )
+    assert infos[-1].width == 48
+    assert not ros.node.count_publishers(f"{NODE}/label_mask")
+    ros.wait_for_status("the image is stamped")
+    names = [s.name for s in ros.diagnostics[-1].status]
+    assert names == ["segmentation_node: front", "segmentation_node: left"]
+
+
+@pytest.mark.alone
+def test_cameras_that_exceed_the_machine_get_equal_shares(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    masks = [ros.collect(Image, f"{NODE}/{n}/label_mask", depth=100) for n in NAMES]
+    cameras = [ros.camera(topic=f"/{n}/image") for n in NAMES]
+    ros.start_node(model=make_model(**SLOW), cameras=NAMES)
+    for camera, answers in zip(cameras, masks, strict=True):
+        ros.ask(camera, ros.image_message(halves), answers)
+    for answers in masks:
+        answers.clear()
+    sent = ros.play(cameras, halves, 30.0, 6.0)
+    counts = [len(answers) for answers in masks]
+    assert sum(counts) < 0.9 * 3 * sent, "the streams do not exceed this machine"
+    assert min(counts) >= 10
+    assert min(counts) >= 0.9 * max(counts)
+
+    # Under the same load every service answers at once, and a dead camera costs nothing.
+    delays = []
+    for _ in range(20):
+        for camera in cameras[:2]:
+            camera.publish(ros.image_message(halves))
+        started = time.monotonic()
+        assert ros.call(SetBool, f"{NODE}/enable", SetBool.Request(data=True)).success
+        delays.append(time.monotonic() - started)
+        started = time.monotonic()
+        assert ros.state() == "active"
+        delays.append(time.monotonic() - started)
+    assert np.median(delays) < 0.1
+    for answers in masks:
+        answers.clear()
+    ros.play(cameras[:2], halves, 30.0, 4.0)
+    first, second, dead = (len(answers) for answers in masks)
+    assert dead <= 1
+    assert min(first, second) >= 0.9 * max(first, second)
+    assert first + second > 0.8 * sum(counts) * 4 / 6
+
+
+@pytest.mark.parametrize(
+    ("cameras", "reason"), [(["front", "front"], "'front' twice"), (["9th"], "'9th'; a name has")]
+)
+def test_names_that_cannot_be_are_told(
+    cameras: list[str], reason: str, ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    ros.start_node(model=make_model(), cameras=cameras)
+    assert reason in ros.wait_for_status("cameras holds").message
+    assert ros.set("cameras", ["front"]).successful
+
+
+def test_a_name_that_only_the_middleware_refuses_is_told_and_can_be_corrected(
+    ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    ros.start_node(model=make_model(), cameras=["a" * 300])
+    ros.wait_for_status("topic length should not exceed")
+    ros.wait(lambda: ros.state() == "unconfigured")
+    assert ros.values()["state"] == "unconfigured"
+    assert ros.set("cameras", ["front"]).successful
+    assert ros.change_state(Transition.TRANSITION_CONFIGURE)
+    ros.wait(lambda: ros.node.count_publishers(f"{NODE}/front/label_mask"))
+    assert not any("aaa" in name for name, _ in ros.node.get_topic_names_and_types())

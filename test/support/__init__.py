@@ -1,0 +1,1 @@
+"""What tests share: graphs, worlds, reference networks, stand-ins, processes."""
