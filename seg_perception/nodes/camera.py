@@ -1,7 +1,8 @@
 """One camera of a node: what comes in, what goes out, and how that fares."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -21,22 +22,20 @@ from seg_perception.nodes.worker import Taken, Worker
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmentation
 
-Handler = Callable[["Camera", Any, dict[str, Any]], None]
-
 
 class Camera:
     """Inputs `image`, `camera_info` and outputs `~/label_mask` ..., under the camera's name.
 
-    An empty name is the only camera of its node. `handler` does the work of one image.
+    An empty name is the only camera of its node.
     """
 
-    def __init__(self, node: LifecycleNode, name: str, handler: Handler) -> None:
+    def __init__(self, node: LifecycleNode, name: str, worker: "Worker[Camera]") -> None:
         self.name = name
         self.monitor = StreamMonitor()
         prefix = f"{name}/" if name else ""
         self.inputs = Inputs(node, prefix)
         self.outputs = Outputs(node, prefix, label_info="label_info")
-        self._handler = handler
+        self._worker = worker
         self._camera_info: CameraInfo | None = None
         self._watch = CameraWatch()
         self.fault = ""  # of the newest image
@@ -55,22 +54,18 @@ class Camera:
             kinds["confidence"] = Image
         self.outputs.advertise(kinds)
 
-    def listen(self, parameters: SegmentationParameters, worker: Worker) -> None:
+    def subscribe(self, parameters: SegmentationParameters) -> None:
         """Subscribe to images, which wake the worker, and to camera_info."""
-
-        def wake(message: Any, info: dict[str, Any]) -> None:
-            worker.serve(self, message, info)
-
         is_raw = parameters.image_transport == "raw"
-        self.inputs.listen(
+        self.inputs.subscribe(
             "image",
             Image if is_raw else CompressedImage,
-            wake,
+            partial(self._worker.serve, self),
             reliability=parameters.qos_reliability,
-            group=worker,
+            group=self._worker,
             suffix="" if is_raw else "/compressed",
         )
-        self.inputs.listen(
+        self.inputs.subscribe(
             "camera_info",
             CameraInfo,
             self._on_camera_info,
@@ -85,16 +80,12 @@ class Camera:
         """Follow what the publishers offer now."""
         self.inputs.refresh()
 
-    # As a source of the worker
+    # One image
 
     def take(self) -> Taken | None:
         """Return the waiting image, if one waits."""
         subscription = self.inputs.get("image")
         return subscription.take() if subscription is not None else None
-
-    def handle(self, message: Any, info: dict[str, Any]) -> None:
-        """Do the work of one image."""
-        self._handler(self, message, info)
 
     def judge(
         self, image: DecodedImage, header: Header, parameters: SegmentationParameters

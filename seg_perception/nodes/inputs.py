@@ -19,7 +19,7 @@ class Inputs:
         self._node, self._prefix = node, prefix
         self._subscriptions: dict[str, NewestSubscription] = {}
 
-    def listen(
+    def subscribe(
         self,
         name: str,
         kind: type,

@@ -4,7 +4,8 @@ import os
 import signal
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from seg_perception.nodes.diagnostics import diagnostics, status
 from seg_perception.nodes.inputs import Inputs
 from seg_perception.nodes.publishers import Outputs
 from seg_perception.nodes.watchdog import WATCHDOG
-from seg_perception.nodes.worker import Source, Worker
+from seg_perception.nodes.worker import Info, Source, Worker
 from seg_perception.parameters import NodeParameters
 
 GRAPH_PERIOD_S = 0.5  # seconds between looks at the publishers' offers
@@ -79,8 +80,9 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
     """A lifecycle node that brings itself up and works on images next to its executor.
 
     Whatever is wrong with its parameters or with a message, it lives, and its diagnostics say so
-    in every state. A node's own class says what it configures and how it walks through an image;
-    its __init__ ends with `bring_up`.
+    in every state. A node's own class fills in what is abstract here and overrides nothing else:
+    what it configures, how it processes a message, what it reports. It adds to `_checks`,
+    `_reactions` and `_endings`, and its __init__ ends with `bring_up`.
     """
 
     def __init__(self, name: str, parameters: type[Parameters], **options: Any) -> None:
@@ -91,10 +93,16 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         self._state = "unconfigured"
         self._error = ""  # of the transition that failed
         self._cameras: list[AnyCamera] = []
-        self._checks = [params.refuse_bad_values(parameters, self._is_configured)]
+        # Of parameters that will be set: each says what is wrong, and changes nothing.
+        self._checks: list[Callable[[list[Any]], str]] = [
+            params.refuse_bad_values(parameters, self._is_configured)
+        ]
+        # To parameters that have been set, after `_settings` has them.
+        self._reactions: list[Callable[[list[Any]], None]] = []
         self._start_problems = params.declare(self, parameters)
         self._settings = params.read(self, parameters)
-        self._worker = Worker(self)
+        self._worker = Worker(self, self._process)
+        self._endings: list[Callable[[], None]] = [self._worker.end]
         self._unheard: set[str] = set()  # what was told of publishers that are not heard
 
     def bring_up(self) -> None:
@@ -122,7 +130,8 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
 
     def end(self) -> None:
         """Finish the work under way."""
-        self._worker.end()
+        for end in self._endings:
+            end()
 
     # What a node fills in
 
@@ -130,20 +139,17 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
     def _configure(self, parameters: Parameters) -> None:
         """Load what the work needs, make the cameras; SegPerceptionError says why not."""
 
-    def _withdraw(self) -> None:
-        """Give back what `_configure` made, however far it came."""
-        for camera in self._cameras:
-            camera.outputs.withdraw()
-        self._cameras = []
-        self._state = "unconfigured"
+    @abstractmethod
+    def _release(self) -> None:
+        """Give back what else than cameras `_configure` made, however far it came."""
 
     @abstractmethod
-    def _listen(self, camera: AnyCamera) -> None:
-        """Tell what is known beforehand, and subscribe."""
+    def _subscribe(self, camera: AnyCamera) -> None:
+        """Publish what is known beforehand, and subscribe."""
 
     @abstractmethod
-    def _work(self, camera: AnyCamera, message: Any) -> None:
-        """Walk through one image; ImageError says why it cannot be read."""
+    def _process(self, camera: AnyCamera, message: Any, info: Info) -> None:
+        """Walk through one message, within `_reporting`; the worker's thread calls it."""
 
     @abstractmethod
     def _values(self, camera: AnyCamera | None) -> dict[str, str]:
@@ -168,17 +174,17 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
 
     @log_errors
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the cameras."""
+        """Subscribe to the cameras."""
         result = super().on_activate(state)
         self._worker.open(self._cameras)
         for camera in self._cameras:
-            self._listen(camera)
+            self._subscribe(camera)
         self._state = "active"
         return result
 
     @log_errors
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; what was configured stays."""
+        """Unsubscribe; what was configured stays."""
         self._unsubscribe_all()
         self._state = "inactive"
         return super().on_deactivate(state)
@@ -218,24 +224,37 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         for camera in self._cameras:
             camera.unsubscribe()
 
-    # One image
+    def _withdraw(self) -> None:
+        self._release()
+        for camera in self._cameras:
+            camera.outputs.withdraw()
+        self._cameras = []
+        self._state = "unconfigured"
 
-    def _process(self, camera: AnyCamera, message: Any, info: dict[str, Any]) -> None:
-        """Work on one message; whatever is wrong with it, the node lives and says so."""
-        monitor = camera.monitor
+    # What a node processes a message with
+
+    @contextmanager
+    def _reporting(self, monitor: StreamMonitor, info: Info) -> Iterator[None]:
+        """Count a message; whatever goes wrong inside, the node lives and reports it."""
         monitor.on_received(time.monotonic(), *sender(info))
         try:
-            self._work(camera, message)
-        except ImageError as error:
-            self._skip(monitor.on_unreadable, error)
+            with self._skipping(ImageError, monitor.on_unreadable):
+                yield
         except Exception as error:
             if self.context.ok():  # publishing fails once the node is told to stop
                 monitor.on_failed(time.monotonic(), repr(error))
                 self.get_logger().error(f"failed: {error!r}", throttle_duration_sec=WARN_PERIOD)
 
-    def _skip(self, count: Callable[[float, str], None], error: SegPerceptionError) -> None:
-        count(time.monotonic(), str(error))
-        self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
+    @contextmanager
+    def _skipping(
+        self, kind: type[SegPerceptionError], count: Callable[[float, str], None]
+    ) -> Iterator[None]:
+        """Count and report a message that cannot be used, which errors of a `kind` say."""
+        try:
+            yield
+        except kind as error:
+            count(time.monotonic(), str(error))
+            self.get_logger().warning(f"skipped: {error}", throttle_duration_sec=WARN_PERIOD)
 
     def _compare_clocks(self, camera: AnyCamera, header: Header) -> None:
         """Remember an image's stamp next to the clock; `_watch_inputs` tells of what it sees."""
@@ -257,19 +276,21 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         return self._state != "unconfigured"
 
     def _check_parameters(self, changes: list[Any]) -> SetParametersResult:
-        """Refuse bad values, and changes that come too late."""
-        results = [check(changes) for check in self._checks]
-        return next((r for r in results if not r.successful), results[0])
+        """Refuse what a check finds wrong, the first of them."""
+        reason = next(filter(None, (check(changes) for check in self._checks)), "")
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
         for change in changes:
             self._start_problems.pop(change.name, None)
         self._settings = params.read(self, self._kind)
+        for react in self._reactions:
+            react(changes)
 
     # What the node tells of itself
 
     def _watch_inputs(self) -> None:
-        """Follow what the publishers offer, and tell once of what cannot be heard or be true."""
+        """Follow what the publishers offer, and warn once of what cannot be received or be true."""
         incompatible_publishers: set[str] = set()
         for camera in self._cameras:
             camera.refresh()
@@ -318,7 +339,7 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
         return camera.monitor.stamps.problem(is_simulated=self._is_simulated())
 
 
-def sender(info: dict[str, Any]) -> tuple[str, int | None]:
+def sender(info: Info) -> tuple[str, int | None]:
     """Return who sent a message, and its place in that publisher's sequence."""
     return str(info.get("publisher_gid")), info.get("publication_sequence_number")
 

@@ -41,10 +41,10 @@ def _key(parameters: SegmentationParameters) -> _Key:
 
 
 class ModelSwap:
-    """Loads models in a thread of its own, one after the other, and holds the newest.
+    """Loads models, one after the other, and holds the newest until it is forgotten.
 
-    `prepare` and `take` belong together: nothing else runs between the end of the one and the
-    parameter callbacks that call the other, so calls that queue do not mix their models up.
+    What is held is found by the parameters that it was loaded with, so calls that queue do not mix
+    their models up.
     """
 
     def __init__(self, node: Node) -> None:
@@ -58,20 +58,24 @@ class ModelSwap:
         self._pool.submit(self._load, parameters, done)
         self._held = await done
 
-    def take(self, parameters: SegmentationParameters) -> Segmenter:
-        """Return the model of these parameters, prepared or else loaded now.
+    def ensure(self, parameters: SegmentationParameters) -> None:
+        """Load a model, good or bad, unless it is held; everything waits meanwhile."""
+        if self._held is None or self._held[0] != _key(parameters):
+            self._held = _try_to_load(parameters)
+
+    def loaded(self, parameters: SegmentationParameters) -> Segmenter:
+        """Return the model of these parameters, which is held.
 
         Raises SegPerceptionError that says why it cannot run.
         """
-        held, self._held = self._held, None
-        if held is None or held[0] != _key(parameters):
-            return load(parameters)
-        if isinstance(held[1], SegPerceptionError):
-            raise held[1]
-        return held[1]
+        if self._held is None or self._held[0] != _key(parameters):
+            raise SegPerceptionError(f"{parameters.model!r} is not loaded: set model again")
+        if isinstance(self._held[1], SegPerceptionError):
+            raise self._held[1]
+        return self._held[1]
 
     def forget(self) -> None:
-        """Give back a model that was prepared and will not be taken."""
+        """Give back what is held."""
         self._held = None
 
     def end(self) -> None:
@@ -79,25 +83,36 @@ class ModelSwap:
         self._pool.shutdown(cancel_futures=True)
 
     def _load(self, parameters: SegmentationParameters, done: "Future[_Loaded]") -> None:
-        try:
-            result: Segmenter | SegPerceptionError = load(parameters)
-        except SegPerceptionError as error:
-            result = error
-        except Exception as error:  # whoever awaits `done` must not wait for ever
-            result = SegPerceptionError(f"{parameters.model!r} cannot be loaded: {error!r}")
-        done.set_result((_key(parameters), result))
+        done.set_result(_try_to_load(parameters))
         if self._node.executor is not None:
             self._node.executor.wake()
+
+
+def _try_to_load(parameters: SegmentationParameters) -> _Loaded:
+    """Return a model, or why it cannot run: whoever waits for it must not wait for ever."""
+    try:
+        return _key(parameters), load(parameters)
+    except SegPerceptionError as error:
+        return _key(parameters), error
+    except Exception as error:
+        problem = SegPerceptionError(f"{parameters.model!r} cannot be loaded: {error!r}")
+        return _key(parameters), problem
 
 
 class SwappingParameterService(ParameterService):
     """rclpy's parameter services; a call that sets `model` is answered when it has been verified.
 
-    `prepare` gets the parameters of a call and returns when they can be set without delay.
+    `prepare` gets the parameters of a call and returns when they can be set without delay; `forget`
+    is called when they have been set or refused.
     """
 
-    def __init__(self, node: Node, prepare: Callable[[list[Any]], Awaitable[None]]) -> None:
-        self._prepare = prepare
+    def __init__(
+        self,
+        node: Node,
+        prepare: Callable[[list[Any]], Awaitable[None]],
+        forget: Callable[[], None],
+    ) -> None:
+        self._prepare, self._forget = prepare, forget
         super().__init__(node)
 
     async def _set_parameters_callback(
@@ -110,6 +125,7 @@ class SwappingParameterService(ParameterService):
             else:
                 one = SetParameters.Request(parameters=[message])
                 super()._set_parameters_callback(one, response)
+            self._forget()
         return response
 
     async def _set_parameters_atomically_callback(
@@ -118,8 +134,10 @@ class SwappingParameterService(ParameterService):
         problem = await self._problem(request.parameters)
         if problem:
             response.result = SetParametersResult(successful=False, reason=problem)
-            return response
-        return super()._set_parameters_atomically_callback(request, response)
+        else:
+            response = super()._set_parameters_atomically_callback(request, response)
+        self._forget()
+        return response
 
     async def _problem(self, messages: Sequence[Message]) -> str:
         """Prepare the parameters of a call, or return why they are none: rclpy would raise."""

@@ -1,11 +1,10 @@
 """One camera of occupancy_node: label images in, points for planners out."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from rclpy.guard_condition import GuardCondition
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
@@ -16,32 +15,31 @@ from seg_perception.monitor import LabelFrameMonitor
 from seg_perception.nodes.inputs import Inputs
 from seg_perception.nodes.label_info import LabelInfo
 from seg_perception.nodes.publishers import Outputs, image_message
-from seg_perception.nodes.worker import Taken, Worker
+from seg_perception.nodes.worker import Info, Taken, Worker
 from seg_perception.occupancy.costmap_set import CostmapSet
 from seg_perception.occupancy.looks import MaskIds, read_label_frame
 from seg_perception.occupancy.mapper import LabelFrame, Result, raised
 from seg_perception.occupancy.synchronizer import COMPANIONS, Match, Pairing
 from seg_perception.parameters import OccupancyParameters
 
-Handler = Callable[["OccupancyCamera", Match, dict[str, Any]], None]
-
 
 class OccupancyCamera:
     """Inputs `label_mask`, its companions, `camera_info`, `label_info`; outputs of each look.
 
-    An empty name is the only camera of its node. `handler` does the work of one match.
+    An empty name is the only camera of its node.
     """
 
-    def __init__(self, node: LifecycleNode, name: str, frame: str, handler: Handler) -> None:
+    def __init__(
+        self, node: LifecycleNode, name: str, frame: str, worker: "Worker[OccupancyCamera]"
+    ) -> None:
         self.name = name
         self.monitor = LabelFrameMonitor()
         prefix = f"{name}/" if name else ""
         self.inputs = Inputs(node, prefix)
         self.outputs = Outputs(node, prefix, label_info="costmap/label_info")
         self.disagreement = ""  # of label_info with the model
-        self._node, self._frame, self._handler = node, frame, handler
+        self._frame, self._worker = frame, worker
         self._pairing = Pairing()
-        self._guard: GuardCondition | None = None
         self._last_mask = float("-inf")
 
     # Lifecycle
@@ -58,28 +56,21 @@ class OccupancyCamera:
             }
         )
 
-    def listen(self, parameters: OccupancyParameters, ids: MaskIds, worker: Worker) -> None:
+    def subscribe(self, parameters: OccupancyParameters, ids: MaskIds) -> None:
         """Subscribe; a complete match wakes the worker when it is idle."""
         self._pairing = Pairing()
-        pairing = self._pairing
-
-        def wake() -> None:
-            taken = self.take()
-            if taken is not None:
-                worker.serve(self, *taken)
 
         def compare(message: Any) -> None:
             listed = [(c.class_id, c.class_name) for c in message.class_map]
             self.disagreement = ids.disagreement(listed)
 
-        self._guard = self._node.create_guard_condition(wake, callback_group=worker)
-        hear = partial(self.inputs.listen, reliability=parameters.qos_reliability)
-        hear("label_mask", Image, self._on_mask)
-        hear("camera_info", CameraInfo, pairing.on_info)
+        subscribe = partial(self.inputs.subscribe, reliability=parameters.qos_reliability)
+        subscribe("label_mask", Image, self._on_mask)
+        subscribe("camera_info", CameraInfo, self._pairing.on_info)
         for name in COMPANIONS:
-            hear(name, Image, partial(self._on_companion, name))
+            subscribe(name, Image, partial(self._on_companion, name))
         if LabelInfo is not None:
-            self.inputs.listen(
+            self.inputs.subscribe(
                 "label_info",
                 LabelInfo,
                 compare,
@@ -90,26 +81,20 @@ class OccupancyCamera:
     def unsubscribe(self) -> None:
         """End the subscriptions; the worker is closed by then."""
         self.inputs.destroy()
-        if self._guard is not None:
-            self._node.destroy_guard_condition(self._guard)
-        self._guard = None
         self.disagreement = ""
 
     def refresh(self) -> None:
         """Follow what the publishers offer now."""
         self.inputs.refresh()
         self._expect_companions()
+        self._worker.notify(self)
 
-    # As a source of the worker
+    # One label image
 
     def take(self) -> Taken | None:
         """Return the waiting match, if one waits."""
         match = self._pairing.take()
         return (match, match.tag) if match is not None else None
-
-    def handle(self, message: Any, info: dict[str, Any]) -> None:
-        """Do the work of one match."""
-        self._handler(self, message, info)
 
     def read(self, match: Match, ids: MaskIds, *, rectified: bool) -> LabelFrame:
         """Return what the mapper adds."""
@@ -122,14 +107,21 @@ class OccupancyCamera:
 
     # Outputs
 
-    def publish(self, result: Result, header: Header, parameters: OccupancyParameters) -> None:
+    def publish(
+        self,
+        result: Result,
+        header: Header,
+        parameters: OccupancyParameters,
+        *,
+        costs: Mapping[str, int],
+    ) -> None:
         """Publish the set for the semantic layer, then what stands and what is free."""
         p = parameters
         here = Header(stamp=header.stamp, frame_id=self.frame_of(header))
         if not self.outputs.publish_set(_set(result.reduced, here)):
             self.monitor.on_held()
         base = Header(stamp=header.stamp, frame_id=p.base_frame)
-        lethal = result.lethal(p.settings().costs)
+        lethal = result.lethal(costs)
         for output, points in (("obstacles", lethal), ("clearing", result.free)):
             columns = raised(points, low=p.column_low, high=p.column_high, step=p.column_step)
             self.outputs.publish(output, _cloud(columns, base))
@@ -149,24 +141,21 @@ class OccupancyCamera:
 
     # Inputs
 
-    def _on_mask(self, message: Image, info: dict[str, Any]) -> None:
+    def _on_mask(self, message: Image, info: Info) -> None:
         self._last_mask = time.monotonic()
         self._expect_companions()
         self._pairing.on_mask(message, info)
-        self._wake()
+        self._worker.notify(self)
 
     def _on_companion(self, name: str, message: Image) -> None:
         self._pairing.on_companion(name, message)
-        self._wake()
+        self._worker.notify(self)
 
     def _expect_companions(self) -> None:
-        heard = {n: self.inputs.get(n) for n in COMPANIONS}
-        self._pairing.expect(n for n, s in heard.items() if s is not None and s.publishers() > 0)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._guard is not None and self._pairing.has_match:
-            self._guard.trigger()
+        subscriptions = {n: self.inputs.get(n) for n in COMPANIONS}
+        self._pairing.expect(
+            n for n, s in subscriptions.items() if s is not None and s.publishers() > 0
+        )
 
 
 def _set(reduced: CostmapSet, header: Header) -> Iterator[tuple[str, Any]]:

@@ -1,13 +1,14 @@
 """occupancy_node: label images in, per-class grids and points for planners out.
 
-The walk of a look: matched messages -> OccupancyCamera.read -> Mapper -> OccupancyCamera.publish
-and Grids.publish. What cannot be placed in the world is told, and nothing is published.
+The walk of a label image: OccupancyCamera matches messages -> Worker.notify ->
+OccupancyNode._process, which reads the match, updates the Mapper and publishes. What cannot be
+placed in the world is reported, and nothing is published.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
@@ -18,8 +19,9 @@ from seg_perception.nodes import label_info, params, poses
 from seg_perception.nodes.grids import Grids
 from seg_perception.nodes.lifecycle_node import Health, PerceptionLifecycleNode, run
 from seg_perception.nodes.occupancy_camera import OccupancyCamera
+from seg_perception.nodes.worker import Info
 from seg_perception.occupancy.looks import MaskIds
-from seg_perception.occupancy.mapper import Mapper, raised
+from seg_perception.occupancy.mapper import Mapper, check_columns
 from seg_perception.occupancy.synchronizer import Match
 from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters, specs
 
@@ -36,6 +38,7 @@ class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters
         self._restarted = float("-inf")  # when time jumped back, steady seconds
         self._mounted: set[str] = set()  # prefixes of the mounts that are declared
         self._declare_mounts()
+        self._reactions.append(self._declare_mounts)
         self.bring_up()
 
     # Lifecycle
@@ -46,10 +49,7 @@ class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters
             raise SegPerceptionError(
                 f"base_frame is {p.base_frame!r} and odom_frame {p.odom_frame!r}: name two frames"
             )
-        # Refuses heights that make no sense before a look needs them.
-        raised(
-            np.empty((0, 2), np.float32), low=p.column_low, high=p.column_high, step=p.column_step
-        )
+        check_columns(low=p.column_low, high=p.column_high, step=p.column_step)
         self._ids = MaskIds(runtimes.read_manifest(weights.resolve(p.model)), p.label_space)
         mounts = self._mounts(p)
         self._poses = poses.open_poses(self, p, mounts)
@@ -60,61 +60,60 @@ class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters
         self._mapper = Mapper(p.settings(), self._poses)
         self._grids = Grids(self)
         self._cameras = [
-            OccupancyCamera(self, name, mount.camera_frame, self._process)
+            OccupancyCamera(self, name, mount.camera_frame, self._worker)
             for name, mount in mounts.items()
         ]
         for camera in self._cameras:
             camera.advertise()
 
-    def _withdraw(self) -> None:
+    def _release(self) -> None:
         if self._grids is not None:
             self._grids.withdraw()
         if self._poses is not None:
             self._poses.close()
         self._mapper = self._grids = self._poses = self._ids = None
-        super()._withdraw()
 
-    def _listen(self, camera: OccupancyCamera) -> None:
+    def _subscribe(self, camera: OccupancyCamera) -> None:
         if self._ids is not None:
             header = Header(stamp=self.get_clock().now().to_msg())
             camera.outputs.publish_label_info(self._ids.groups, header)
-            camera.listen(self._settings, self._ids, self._worker)
+            camera.subscribe(self._settings, self._ids)
 
-    # One look
+    # One label image
 
-    def _work(self, camera: OccupancyCamera, match: Match) -> None:
-        self._compare_clocks(camera, match.mask.header)
-        try:
-            self._map(camera, match)
-        except GeometryError as error:
-            self._skip(camera.monitor.on_unplaced, error)
-
-    def _map(self, camera: OccupancyCamera, match: Match) -> None:
+    def _process(self, camera: OccupancyCamera, match: Match, info: Info) -> None:
+        """Map one label image with its companions, and publish what it shows."""
         mapper, grids, ids, p = self._mapper, self._grids, self._ids, self._settings
+        header, monitor = match.mask.header, camera.monitor
         if mapper is None or grids is None or ids is None:
             return
-        if camera.disagreement:
-            mapper.grid.clear()  # what came before the names meant something else
-            return
-        header, restarts = match.mask.header, mapper.restarts
-        if self._is_stale(camera.monitor, header):
-            return
-        started = time.perf_counter()
-        look = camera.read(match, ids, rectified=p.rectified)
-        read = time.perf_counter()
-        result = mapper.update(look)
-        mapped = time.perf_counter()
-        camera.publish(result, header, p)
-        frame = p.odom_frame if mapper.in_odom else p.base_frame
-        grids.publish(mapper, Header(stamp=header.stamp, frame_id=frame))
-        published = time.perf_counter()
-        if mapper.restarts > restarts:
-            self._restarted = time.monotonic()
-        stages = {"read": read - started, "map": mapped - read, "publish": published - mapped,
-                  "total": published - started}  # fmt: skip
-        camera.monitor.on_published(
-            time.monotonic(), self._age(header), {k: 1000 * v for k, v in stages.items()}
-        )
+        with self._reporting(monitor, info), self._skipping(GeometryError, monitor.on_unplaced):
+            # 1. Only a mask whose ids are known, and that is young enough.
+            self._compare_clocks(camera, header)
+            if camera.disagreement:
+                mapper.grid.clear()  # what came before the names meant something else
+                return
+            if self._is_stale(monitor, header):
+                return
+            # 2. The messages become a label frame.
+            started = time.perf_counter()
+            frame = camera.read(match, ids, rectified=p.rectified)
+            read = time.perf_counter()
+            # 3. The frame becomes evidence.
+            restarts = mapper.restarts
+            result = mapper.update(frame)
+            if mapper.restarts > restarts:
+                self._restarted = time.monotonic()
+            mapped = time.perf_counter()
+            # 4. What this frame shows goes out, then the map.
+            camera.publish(result, header, p, costs=mapper.settings.costs)
+            map_frame = p.odom_frame if mapper.in_odom else p.base_frame
+            grids.publish(mapper, Header(stamp=header.stamp, frame_id=map_frame))
+            published = time.perf_counter()
+            stages = {"read": read - started, "map": mapped - read, "publish": published - mapped,
+                      "total": published - started}  # fmt: skip
+            milliseconds = {name: 1000 * seconds for name, seconds in stages.items()}
+            monitor.on_published(time.monotonic(), self._age(header), milliseconds)
 
     def _is_stale(self, monitor: LabelFrameMonitor, header: Header) -> bool:
         age, limit = self._age(header), self._settings.max_age
@@ -136,8 +135,8 @@ class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters
             for name in parameters.cameras or ("",)
         }
 
-    def _declare_mounts(self) -> None:
-        """Declare the places of the cameras that are named."""
+    def _declare_mounts(self, changes: Sequence[Any] = ()) -> None:
+        """Declare the places of the cameras that are named now."""
         names = self._settings.cameras
         if specs(OccupancyParameters)["cameras"].problem("cameras", names):
             return
@@ -149,10 +148,6 @@ class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters
                 params.refuse_bad_values(ExtrinsicsParameters, self._is_configured, prefix=prefix)
             )
             self._start_problems |= params.declare(self, ExtrinsicsParameters, prefix=prefix)
-
-    def _on_parameters_set(self, changes: list[Any]) -> None:
-        super()._on_parameters_set(changes)
-        self._declare_mounts()
 
     # What the node tells of itself
 

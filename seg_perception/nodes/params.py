@@ -4,12 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-    SetParametersResult,
-)
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -50,11 +45,11 @@ def read(node: Node, parameters: type[Parameters], *, prefix: str = "") -> Param
 
 def refuse_bad_values(
     parameters: type, is_configured: Callable[[], bool], *, prefix: str = ""
-) -> Callable[[list[Any]], SetParametersResult]:
-    """Return a callback that refuses values out of range, and changes that come too late."""
+) -> Callable[[list[Any]], str]:
+    """Return a check that says which value is out of range, or which change comes too late."""
     known = {prefix + name: spec for name, spec in specs(parameters).items()}
 
-    def check(changes: list[Any]) -> SetParametersResult:
+    def check(changes: list[Any]) -> str:
         for change in changes:
             spec = known.get(change.name)
             if spec is None:
@@ -63,8 +58,8 @@ def refuse_bad_values(
             if not reason and spec.change is Change.UNCONFIGURED and is_configured():
                 reason = f"{change.name} can be set only {spec.change.value}"
             if reason:
-                return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+                return reason
+        return ""
 
     return check
 

@@ -1,6 +1,7 @@
 """segmentation_node: camera images in, label images, confidence and class shares out.
 
-The walk of an image: newest message -> image_encodings.decode -> Segmenter -> Camera.publish.
+The walk of an image: Worker.serve -> SegmentationNode._process, which decodes the newest message,
+runs the Segmenter and publishes.
 """
 
 import time
@@ -8,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rcl_interfaces.msg import SetParametersResult
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
@@ -25,6 +25,7 @@ from seg_perception.nodes.lifecycle_node import (
     sender,
 )
 from seg_perception.nodes.model_swap import ModelSwap, SwappingParameterService, load
+from seg_perception.nodes.worker import Info
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
 
@@ -38,16 +39,16 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
         )
         self._enabled = True
         self._segmenter: Segmenter | None = None
-        self._next_segmenter: Segmenter | None = None
         self._swap = ModelSwap(self)
-        self._parameter_services = SwappingParameterService(self, self._prepare_parameters)
+        self._endings.append(self._swap.end)
+        self._parameter_services = SwappingParameterService(
+            self, self._prepare_parameters, self._swap.forget
+        )
+        self.add_pre_set_parameters_callback(self._load_unprepared)
+        self._checks.append(self._check_model)
+        self._reactions.append(self._take_model)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.bring_up()
-
-    def end(self) -> None:
-        """Finish the image and the loading under way."""
-        super().end()
-        self._swap.end()
 
     # Lifecycle
 
@@ -57,60 +58,57 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
         if LabelInfo is None:
             self.get_logger().warning(MISSING, once=True)
         names = parameters.cameras or ("",)
-        self._cameras = [Camera(self, name, self._process) for name in names]
+        self._cameras = [Camera(self, name, self._worker) for name in names]
         for camera in self._cameras:
             camera.advertise(with_confidence=segmenter.gives_confidence)
         self._segmenter = segmenter
 
-    def _withdraw(self) -> None:
+    def _release(self) -> None:
         self._segmenter = None
-        super()._withdraw()
 
-    def _listen(self, camera: Camera) -> None:
+    def _subscribe(self, camera: Camera) -> None:
         if self._segmenter is not None:
             header = Header(stamp=self.get_clock().now().to_msg())
             threshold = self._settings.min_confidence
             camera.outputs.publish_label_info(self._segmenter.space, header, threshold=threshold)
-        camera.listen(self._settings, self._worker)
+        camera.subscribe(self._settings)
 
     # One image
 
-    def _process(self, camera: Camera, message: Any, info: dict[str, Any]) -> None:
-        """Segment one message, unless ~/enable says no."""
-        if self._enabled:
-            super()._process(camera, message, info)
-        else:
-            camera.monitor.on_ignored(*sender(info))
-
-    def _work(self, camera: Camera, message: Any) -> None:
-        segmenter, parameters = self._segmenter, self._settings
-        if segmenter is None:
+    def _process(self, camera: Camera, message: Any, info: Info) -> None:
+        """Segment one image and publish the mask, unless ~/enable says no."""
+        segmenter, parameters, monitor = self._segmenter, self._settings, camera.monitor
+        if not self._enabled or segmenter is None:
+            monitor.on_ignored(*sender(info))
             return
-        self._compare_clocks(camera, message.header)
-        if 0 < parameters.max_age < self._age(message.header):
-            camera.monitor.on_too_old()
-            return
-        started = time.perf_counter()
-        image = image_encodings.decode(message)
-        decoded = time.perf_counter()
-        if not camera.judge(image, message.header, parameters):
-            self.get_logger().warning(camera.fault, throttle_duration_sec=WARN_PERIOD)
-            return
-        result = segmenter(
-            image.image,
-            image.encoding,
-            confidence=camera.outputs.is_wanted("confidence"),
-            min_confidence=parameters.min_confidence,
-        )
-        if not camera.publish(image, result, message.header, parameters, segmenter.space):
-            camera.monitor.on_held()
-            return
-        stages = {
-            "decode_message": (decoded - started) * 1000,
-            **result.timing,
-            "total": (time.perf_counter() - started) * 1000,
-        }
-        camera.monitor.on_published(time.monotonic(), self._age(message.header), stages)
+        with self._reporting(monitor, info):
+            # 1. Only an image that is young enough.
+            self._compare_clocks(camera, message.header)
+            if 0 < parameters.max_age < self._age(message.header):
+                monitor.on_too_old()
+                return
+            # 2. The message becomes an image, which may show a fault of its camera.
+            started = time.perf_counter()
+            image = image_encodings.decode(message)
+            decoded = time.perf_counter()
+            if not camera.judge(image, message.header, parameters):
+                self.get_logger().warning(camera.fault, throttle_duration_sec=WARN_PERIOD)
+                return
+            # 3. The image becomes labels.
+            result = segmenter(
+                image.image,
+                image.encoding,
+                confidence=camera.outputs.is_wanted("confidence"),
+                min_confidence=parameters.min_confidence,
+            )
+            # 4. Labels go out with the image's header.
+            if not camera.publish(image, result, message.header, parameters, segmenter.space):
+                monitor.on_held()
+                return
+            total = time.perf_counter() - started
+            stages = {"decode_message": (decoded - started) * 1000, **result.timing,
+                      "total": total * 1000}  # fmt: skip
+            monitor.on_published(time.monotonic(), self._age(message.header), stages)
 
     # Parameters and services
 
@@ -120,32 +118,33 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
             if change.name == "model" and self._segmenter is not None:
                 await self._swap.prepare(replace(self._settings, model=change.value))
 
-    def _check_parameters(self, changes: list[Any]) -> SetParametersResult:
-        """Refuse bad values, and what the running model, or the one that is set, cannot do."""
-        self._next_segmenter = None
-        result = super()._check_parameters(changes)
+    def _load_unprepared(self, changes: list[Any]) -> list[Any]:
+        """Load the model that is set in this process, not by a service, before it is checked."""
+        for change in changes:
+            if change.name == "model" and self._segmenter is not None:
+                self._swap.ensure(replace(self._settings, model=change.value))
+        return changes
+
+    def _check_model(self, changes: list[Any]) -> str:
+        """Say what the running model, or the one that is set, cannot do."""
         values = {change.name: change.value for change in changes}
-        if self._state == "configuring" and "model" in values and result.successful:
-            reason = "a model is being loaded: set model again when the node is inactive or active"
-            return SetParametersResult(successful=False, reason=reason)
-        if self._segmenter is None or not result.successful:
-            self._swap.forget()
-            return result
+        if self._state == "configuring" and "model" in values:
+            return "a model is being loaded: set model again when the node is inactive or active"
+        if self._segmenter is None:
+            return ""
         try:
             segmenter = self._segmenter
             if "model" in values:
-                segmenter = self._swap.take(replace(self._settings, model=values["model"]))
+                segmenter = self._swap.loaded(replace(self._settings, model=values["model"]))
                 self._check_swap(self._segmenter, segmenter)
             threshold = values.get("min_confidence", self._settings.min_confidence)
             segmenter.check_min_confidence(threshold)
         except SegPerceptionError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        if "model" in values:
-            self._next_segmenter = segmenter
-        return result
+            return str(error)
+        return ""
 
     def _check_swap(self, old: Segmenter, new: Segmenter) -> None:
-        """Raise SegPerceptionError when listeners would have to learn of the swap."""
+        """Raise SegPerceptionError when subscribers would have to learn of the swap."""
         same = old.space.class_map() == new.space.class_map()
         if self._state == "active" and (not same or old.gives_confidence != new.gives_confidence):
             what = "label_info" if not same else "whether ~/confidence exists"
@@ -154,14 +153,15 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
                 "deactivate it, set model, and activate it again"
             )
 
-    def _on_parameters_set(self, changes: list[Any]) -> None:
-        super()._on_parameters_set(changes)
-        segmenter, self._next_segmenter = self._next_segmenter, None
-        if segmenter is not None:
-            self._segmenter = segmenter  # the image under way keeps the one before
-            for camera in self._cameras:
-                camera.advertise(with_confidence=segmenter.gives_confidence)
-            self.get_logger().info(f"the model is now {segmenter.manifest.name!r}")
+    def _take_model(self, changes: list[Any]) -> None:
+        """Segment with the model that was set; the image under way keeps the one before."""
+        if self._segmenter is None or all(change.name != "model" for change in changes):
+            return
+        segmenter = self._segmenter = self._swap.loaded(self._settings)
+        self._swap.forget()
+        for camera in self._cameras:
+            camera.advertise(with_confidence=segmenter.gives_confidence)
+        self.get_logger().info(f"the model is now {segmenter.manifest.name!r}")
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data

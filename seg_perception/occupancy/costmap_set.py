@@ -40,11 +40,11 @@ def reduce(
     confidence: NDArray[np.uint8] | None,
     seen: Seen,
     ground: Ground,
-    camera_pose: Pose,
+    from_base: Pose,
 ) -> CostmapSet:
     """Return the reduced set of group ids (H,W); a thing's pixels get their ground contact's point.
 
-    Without confidence, 255 stands everywhere. `camera_pose` takes the optical frame into base.
+    Without confidence, 255 stands everywhere. `from_base` takes base into the optical frame.
     """
     height, width = groups.shape
     step = step_for(height, width)
@@ -59,7 +59,7 @@ def reduce(
     base = np.zeros((int(known.sum()), 3))
     base[:, :2] = ground.points.reshape(-1, 2)[feet[known]]
     points = np.full((*size, 3), np.nan, np.float32)
-    points[known] = camera_pose.inverse().apply(base)
+    points[known] = from_base.apply(base)
     sure = np.full(size, UNKNOWN, np.uint8) if confidence is None else confidence[rows, cols]
     return CostmapSet(np.ascontiguousarray(groups[rows, cols]), np.ascontiguousarray(sure), points)
 

@@ -147,7 +147,7 @@ class Mapper:
             points[contacts],
             look.groups.reshape(-1)[contacts],
             points[seen.free[seen.free != NONE]],
-            reduce(look.groups, look.confidence, seen, ground, camera_pose),
+            reduce(look.groups, look.confidence, seen, ground, camera_pose.inverse()),
         )
 
     def _add(
@@ -172,16 +172,21 @@ def raised(
     points: NDArray[np.float32], *, low: float, high: float, step: float
 ) -> NDArray[np.float32]:
     """Return (n*k,3): each ground point (n,2) as a column of k points, `low` to `high` metres."""
-    if not (np.isfinite([low, high, step]).all() and 0 <= low <= high and step > 0):
-        raise GeometryError(
-            f"columns from {low} to {high} m in steps of {step} m make no sense; give "
-            "0 <= low <= high and a step above 0"
-        )
+    check_columns(low=low, high=high, step=step)
     heights = np.arange(low, high + step / 2, step, dtype=np.float32)
     column = np.empty((len(points), len(heights), 3), np.float32)
     column[..., :2] = points[:, None]
     column[..., 2] = heights
     return column.reshape(-1, 3)
+
+
+def check_columns(*, low: float, high: float, step: float) -> None:
+    """Raise GeometryError for heights in metres that are none of a column above the ground."""
+    if not (np.isfinite([low, high, step]).all() and 0 <= low <= high and step > 0):
+        raise GeometryError(
+            f"columns from {low} to {high} m in steps of {step} m make no sense; give "
+            "0 <= low <= high and a step above 0"
+        )
 
 
 class StillCamera:

@@ -90,11 +90,6 @@ class Pairing:
                 found.get("depth"),
             )
 
-    @property
-    def has_match(self) -> bool:
-        """Whether `take` would return one."""
-        return self._ready is not None
-
     def info_frames(self) -> tuple[str, ...]:
         """Return the frames whose CameraInfo has come."""
         with self._lock:

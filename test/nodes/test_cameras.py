@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -28,23 +29,80 @@ class Stream:
     def take(self) -> tuple[object, dict[str, object]] | None:
         return None if self.is_silent or len(self.served) >= 100 else (object(), {})
 
-    def handle(self, message: object, info: dict[str, object]) -> None:
-        self.served.append(self.name)
-
 
 def test_the_source_served_longest_ago_comes_next() -> None:
     class Node:
         executor = None
 
     served: list[str] = []
+    ended = Event()
+
+    def process(stream: Stream, message: object, info: dict[str, object]) -> None:
+        served.append(stream.name)
+        if len(served) == 100:
+            ended.set()
+
     streams = [Stream(n, served, is_silent=n == "dead") for n in ("a", "b", "dead", "c")]
-    worker = Worker(Node())  # type: ignore[arg-type]
+    worker = Worker(Node(), process)  # type: ignore[arg-type]
     worker.open(streams)
     worker.serve(streams[3], object(), {})
+    assert ended.wait(30)
     worker.close()
     worker.end()
     assert served[:7] == ["c", "a", "b", "c", "a", "b", "c"]
     assert len(served) == 100
+
+
+def test_a_source_that_is_ready_while_the_worker_is_busy_is_not_forgotten() -> None:
+    class Node:
+        executor = None
+
+    waiting: list[str] = []
+    served: list[str] = []
+    started, may_go_on, ended = Event(), Event(), Event()
+
+    class Source:
+        def take(self) -> tuple[object, dict[str, object]] | None:
+            return (waiting.pop(), {}) if waiting else None
+
+    def process(source: Source, message: str, info: dict[str, object]) -> None:
+        started.set()
+        assert may_go_on.wait(30)
+        served.append(message)
+        if message == "last":
+            ended.set()
+
+    source = Source()
+    worker = Worker(Node(), process)  # type: ignore[arg-type]
+    worker.open([source])
+    worker.notify(source)  # nothing waits
+    waiting.append("first")
+    worker.notify(source)
+    assert started.wait(30)
+    waiting.append("last")
+    worker.notify(source)
+    may_go_on.set()
+    assert ended.wait(30)
+    worker.close()
+    waiting.append("after the end")
+    worker.notify(source)
+    worker.end()
+    assert served == ["first", "last"]
+
+
+def test_an_error_that_nobody_handles_leaves_the_worker_ready() -> None:
+    class Node:
+        executor = None
+
+    def process(source: None, message: str, info: dict[str, object]) -> None:
+        raise RuntimeError(message)
+
+    worker = Worker(Node(), process)  # type: ignore[arg-type]
+    worker.serve(None, "a", {})  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="a"):
+        worker.close()
+    worker.end()
+    assert worker.can_execute(None)
 
 
 def test_every_camera_has_outputs_of_its_own(

@@ -27,9 +27,7 @@ def test_without_confidence_a_mask_waits_for_nothing() -> None:
     pairing = Pairing()
     assert taken(pairing) is None
     pairing.on_mask(message(1, "a"), 7)
-    assert pairing.has_match
     assert taken(pairing) == ("a", None, None, 7)
-    assert not pairing.has_match
     assert taken(pairing) is None
 
 
@@ -100,7 +98,7 @@ def test_depth_is_awaited_as_confidence_is_and_beside_it() -> None:
     for first, second in (("confidence", "depth"), ("depth", "confidence")):
         pairing.on_mask(message(1, "a"), 1)
         pairing.on_companion(first, message(1, f"{first} of a"))
-        assert not pairing.has_match
+        assert pairing.take() is None
         pairing.on_companion(second, message(1, f"{second} of a"))
         match = pairing.take()
         assert (match.confidence.text, match.depth.text) == ("confidence of a", "depth of a")
