@@ -13,12 +13,8 @@ import yaml
 from support.paths import ROOT
 
 from seg_perception.cli import build_parser
-from seg_perception.parameters import (
-    ExtrinsicsParameters,
-    OccupancyParameters,
-    SegmentationParameters,
-    specs,
-)
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
+from seg_perception.parameters import SegmentationParameters, specs
 
 PAGES = [
     *ROOT.glob("*.md"),

@@ -18,14 +18,8 @@ import seg_perception
 from seg_perception import errors
 from seg_perception.cli import build_parser
 from seg_perception.doctor.as_json import SCHEMA
-from seg_perception.parameters import (
-    Change,
-    ExtrinsicsParameters,
-    OccupancyParameters,
-    SegmentationParameters,
-    Spec,
-    name_of,
-)
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
+from seg_perception.parameters import Change, SegmentationParameters, Spec, name_of
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 WRITTEN = "Written by `make docs` from {source}; do not edit."
@@ -119,7 +113,7 @@ def _docstring(member: Any) -> str:
 
 def _parameters() -> Iterator[str]:
     yield "# Parameters\n"
-    yield WRITTEN.format(source="seg_perception/parameters.py") + "\n"
+    yield WRITTEN.format(source="parameters.py and occupancy/parameters.py") + "\n"
     yield (
         "Give them in a YAML file (`params_file:=robot.yaml` of robot.launch.py) or with `-p "
         "name:=value` behind `--ros-args`. The last column tells when one may be set: "

@@ -3,12 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from seg_perception.parameters import (
-    NodeParameters,
-    OccupancyParameters,
-    SegmentationParameters,
-    specs,
-)
+from seg_perception.occupancy.parameters import OccupancyParameters
+from seg_perception.parameters import NodeParameters, SegmentationParameters, specs
 
 KINDS: dict[str, type[NodeParameters]] = {
     "segmentation_node": SegmentationParameters,

@@ -20,7 +20,7 @@ from seg_perception.nav2.parameters import (
     layers_of,
     section,
 )
-from seg_perception.parameters import OccupancyParameters
+from seg_perception.occupancy.parameters import OccupancyParameters
 
 OURS = OccupancyParameters()
 SLOWEST_STOP_S = 2.0  # of silence, after which a robot has gone far

@@ -27,7 +27,7 @@ from seg_perception.nav2.semantic import SemanticLayer
 from seg_perception.nav2.window import FREE, NO_INFORMATION, Window
 from seg_perception.occupancy.camera import Pose
 from seg_perception.occupancy.mapper import Mapper, Pose2D, Result, raised
-from seg_perception.parameters import OccupancyParameters
+from seg_perception.occupancy.parameters import OccupancyParameters
 
 AnyLayer = SemanticLayer | ObstacleLayer | StaticLayer | InflationLayer
 

@@ -19,8 +19,8 @@ from seg_perception.nodes.worker import Info, Taken, Worker
 from seg_perception.occupancy.costmap_set import CostmapSet
 from seg_perception.occupancy.looks import MaskIds, read_label_frame
 from seg_perception.occupancy.mapper import LabelFrame, Result, raised
+from seg_perception.occupancy.parameters import OccupancyParameters
 from seg_perception.occupancy.synchronizer import COMPANIONS, Match, Pairing
-from seg_perception.parameters import OccupancyParameters
 
 
 class OccupancyCamera:

@@ -22,8 +22,9 @@ from seg_perception.nodes.occupancy_camera import OccupancyCamera
 from seg_perception.nodes.worker import Info
 from seg_perception.occupancy.looks import MaskIds
 from seg_perception.occupancy.mapper import Mapper, check_columns
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
 from seg_perception.occupancy.synchronizer import Match
-from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters, specs
+from seg_perception.parameters import specs
 
 
 class OccupancyNode(PerceptionLifecycleNode[OccupancyCamera, OccupancyParameters]):

@@ -17,7 +17,7 @@ from seg_perception.messages import stamp_ns
 from seg_perception.occupancy.camera import OPTICAL, Pose
 from seg_perception.occupancy.mapper import NANO, Pose2D, PoseSource
 from seg_perception.occupancy.odometry import Odometry, planar
-from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
 
 try:
     import tf2_ros

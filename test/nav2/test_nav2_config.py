@@ -10,8 +10,8 @@ from support.nav2 import LETHAL
 from support.paths import ROOT
 
 from seg_perception.labels import GROUPS
+from seg_perception.occupancy.parameters import OccupancyParameters
 from seg_perception.occupancy.settings import COSTS
-from seg_perception.parameters import OccupancyParameters
 
 CONFIG = ROOT / "config" / "nav2_costmap.yaml"
 LOADED = yaml.safe_load(CONFIG.read_text())

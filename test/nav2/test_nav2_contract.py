@@ -20,8 +20,8 @@ from seg_perception.labels import GROUPS, UNKNOWN
 from seg_perception.messages import fill_cloud, fill_image, stamp_ns
 from seg_perception.occupancy.camera import OPTICAL, Camera, Pose
 from seg_perception.occupancy.mapper import LabelFrame, Mapper, Result, raised
+from seg_perception.occupancy.parameters import OccupancyParameters
 from seg_perception.occupancy.settings import COSTS, Settings
-from seg_perception.parameters import OccupancyParameters
 
 CONFIG = yaml.safe_load((ROOT / "config/nav2_costmap.yaml").read_text())
 LOCAL = CONFIG["local_costmap"]["local_costmap"]["ros__parameters"]

@@ -16,7 +16,8 @@ from seg_perception.launch_arguments import (
     nodes_of,
     problem,
 )
-from seg_perception.parameters import OccupancyParameters, SegmentationParameters, specs
+from seg_perception.occupancy.parameters import OccupancyParameters
+from seg_perception.parameters import SegmentationParameters, specs
 
 BOTH = ["segmentation_node", "occupancy_node"]
 FASTDDS = "FASTDDS_DEFAULT_PROFILES_FILE"

@@ -4,14 +4,9 @@ from dataclasses import fields
 
 import pytest
 
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
 from seg_perception.occupancy.settings import Settings
-from seg_perception.parameters import (
-    ExtrinsicsParameters,
-    OccupancyParameters,
-    SegmentationParameters,
-    name_of,
-    specs,
-)
+from seg_perception.parameters import SegmentationParameters, name_of, specs
 
 
 def test_defaults_are_within_their_own_ranges_and_those_of_the_core() -> None:

@@ -21,7 +21,7 @@ from seg_perception.errors import GeometryError
 from seg_perception.nodes import poses
 from seg_perception.nodes.poses import ParameterPoses, TfPoses, mount, open_poses
 from seg_perception.occupancy.camera import OPTICAL, Pose
-from seg_perception.parameters import ExtrinsicsParameters, OccupancyParameters
+from seg_perception.occupancy.parameters import ExtrinsicsParameters, OccupancyParameters
 
 SECOND = 10**9
 
