@@ -56,16 +56,21 @@ def load(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return what a model file says of itself, after a check of its weights; errors as load's."""
+    """Return what a model file says of itself, after a check of its weights; errors as load's.
+
+    No network is built and no session is opened: whether one can run the file, `load` tells.
+    """
     _check_kind(path)
     if path.suffix == ".pt":
         with _torch_for(path):
             from seg_perception.runtimes import pt_file
 
         return pt_file.read_manifest(path)
-    from seg_perception.runtimes.onnx import OnnxRuntime
+    from seg_perception.runtimes.onnx_file import OnnxFile
 
-    return OnnxRuntime(path).manifest
+    file = OnnxFile(path)
+    file.check_external_data()
+    return file.manifest()
 
 
 def _check_kind(path: Path) -> None:

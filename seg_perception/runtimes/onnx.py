@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from seg_perception.decoding import outputs
 from seg_perception.decoding.outputs import Masks, Shape
 from seg_perception.errors import ManifestError, ModelError, ProviderError, first_line
-from seg_perception.manifest import Manifest
 from seg_perception.runtimes import agreement
 from seg_perception.runtimes.agreement import Port
 from seg_perception.runtimes.onnx_file import OnnxFile
@@ -74,10 +73,7 @@ class OnnxRuntime:
                 f"provider {provider!r} was asked for but ONNX Runtime fell back to {active}; "
                 "its libraries are missing or do not fit: repair them, or set provider to cpu"
             )
-        metadata = _metadata(self._session, path)
-        self.manifest = Manifest.from_metadata(metadata, where=str(path))
-        if self.manifest.sha256:
-            file.check_sha256(self.manifest.sha256)
+        self.manifest = file.manifest()
         self._path = path
         self._inputs = ports(self._session.get_inputs())
         self._input, self._outputs = self._agree(ports(self._session.get_outputs()))
@@ -160,14 +156,6 @@ def open_session(
             f"{path} ({path.stat().st_size} bytes) cannot be loaded: "
             + (f"{advice} ({reason})" if advice else reason)
         ) from error
-
-
-def _metadata(session: ort.InferenceSession, path: Path) -> dict[str, str]:
-    try:
-        metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path} has metadata that is no text: damaged ({error})") from error
-    return metadata
 
 
 def ports(nodes: Sequence[ort.NodeArg]) -> list[Port]:

@@ -1,11 +1,12 @@
-"""Where the weights of an ONNX file lie, and their hash: known before a runtime opens the file."""
+"""The manifest and the weights of an ONNX file: known before a runtime opens the file."""
 
 import hashlib
 import mmap
 from pathlib import Path
 
 from seg_perception.errors import ModelError
-from seg_perception.runtimes.tensors import StoredTensor, parse_tensors
+from seg_perception.manifest import Manifest
+from seg_perception.runtimes.tensors import StoredTensor, parse_metadata, parse_tensors
 
 
 class OnnxFile:
@@ -21,7 +22,7 @@ class OnnxFile:
             )
         self._path = path
         self._outside: dict[str, memoryview] = {}
-        content = _map(path)
+        self._content = content = _map(path)
         try:
             self._tensors = list(parse_tensors(content))
             if not len(content):
@@ -37,6 +38,23 @@ class OnnxFile:
         for tensor in self._tensors:
             if tensor.external is not None:
                 self._external(tensor)
+
+    def manifest(self) -> Manifest:
+        """Return what the file says of itself; its weights have the hash that it names.
+
+        Raises ManifestError for a file without a manifest or with a bad one, ModelError for one
+        whose weights or metadata are damaged.
+        """
+        try:
+            metadata = parse_metadata(self._content)
+        except ModelError as error:
+            raise ModelError(
+                f"{self._path} has damaged metadata: {error}; copy it again from its origin"
+            ) from error
+        manifest = Manifest.from_metadata(metadata, where=str(self._path))
+        if manifest.sha256:
+            self.check_sha256(manifest.sha256)
+        return manifest
 
     def tensor_bytes(self) -> int:
         """Return the number of bytes of all tensors."""

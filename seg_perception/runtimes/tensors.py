@@ -1,4 +1,4 @@
-"""The tensors of an ONNX file, read in place: just enough of protobuf's wire format, strictly.
+"""An ONNX file, read in place: just enough of protobuf's wire format, and strictly.
 
 A robot has no `onnx` package, and what a file claims must be known before a runtime opens it.
 Field numbers: onnx.proto of ONNX; encoding: protobuf's "Encoding" page.
@@ -33,6 +33,7 @@ _PARTS = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 
+_METADATA = 14  # of a model
 _DIMS, _TYPE, _STRINGS, _NAME, _RAW, _EXTERNAL, _PLACE = 1, 2, 6, 8, 9, 13, 14
 _FLOATS, _INTEGERS = (4, 10), (5, 7, 11)
 # TensorProto.DataType -> bits of one element; strings (8) have no fixed size.
@@ -78,6 +79,22 @@ def parse_tensors(model: bytes | memoryview) -> Iterator[StoredTensor]:
                 waiting.append((inside[number], value, depth + 1))
         if budget < 0:
             raise ModelError(f"more than {MAX_FIELDS:,} fields")
+
+
+def parse_metadata(model: bytes | memoryview) -> dict[str, str]:
+    """Return the metadata of a serialised ModelProto; ModelError for bytes that are none.
+
+    Of a key that is given twice the last value counts, as in ONNX Runtime.
+    """
+    metadata: dict[str, str] = {}
+    for number, wire, value in _fields(memoryview(model)):
+        if number == _METADATA and wire == _LENGTH:
+            entry = {key: bytes(part) for key, _, part in _fields(value)}
+            try:
+                metadata[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+            except UnicodeDecodeError as error:
+                raise ModelError(f"it is no text ({error})") from error
+    return metadata
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, int, memoryview]]:

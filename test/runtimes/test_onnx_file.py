@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from seg_perception.errors import ModelError, SegPerceptionError
+from seg_perception.manifest import METADATA_KEY
+from seg_perception.runtimes import read_manifest
 from seg_perception.runtimes.onnx import OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
-from seg_perception.runtimes.tensors import parse_tensors
+from seg_perception.runtimes.tensors import parse_metadata, parse_tensors
 
 Make = Callable[..., Path]
 
@@ -221,6 +224,41 @@ def damaged(whole: bytes, random: np.random.Generator) -> bytearray:
         if len(data):
             data[at] ^= 1 << random.integers(8)
     return data
+
+
+def test_metadata_is_what_the_runtime_reads(make_model: Make) -> None:
+    path = make_model()
+    model = onnx.load(path)
+    for key, value in (("twice", "first"), ("twice", "last"), ("empty", ""), ("größe", "尺寸")):
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    theirs = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    assert parse_metadata(path.read_bytes()) == theirs
+    assert theirs["twice"] == "last"
+
+
+def test_a_manifest_is_read_without_a_session(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_model()
+    digest = OnnxFile(path).weights_sha256()
+    loaded = OnnxRuntime(with_manifest(path, sha256=digest)).manifest
+    monkeypatch.delattr(onnxruntime, "InferenceSession")
+    assert read_manifest(path) == loaded
+    with_manifest(path, sha256="0" * 64)
+    with pytest.raises(ModelError, match="its manifest says 000000000000"):
+        read_manifest(path)
+    outside = move_weights_out(make_model(), "../weights.bin")
+    with pytest.raises(ModelError, match="outside of its own folder"):
+        read_manifest(outside)
+
+
+def test_metadata_that_is_no_text_is_refused(make_model: Make) -> None:
+    path = make_model(manifest=False)
+    entry = delimited(1, METADATA_KEY.encode()) + delimited(2, b"\xff\xfe")
+    path.write_bytes(path.read_bytes() + delimited(14, entry))
+    with pytest.raises(ModelError, match="damaged metadata: it is no text"):
+        read_manifest(path)
 
 
 def test_the_reader_takes_or_refuses_any_bytes(make_model: Make) -> None:
