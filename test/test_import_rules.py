@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.paths import ROOT
+from support.paths import ROOT, TESTS
 
 ROOT = ROOT / "seg_perception"
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -94,6 +94,16 @@ def test_no_import_runs_upwards() -> None:
 def test_every_room_has_its_floor() -> None:
     rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
     assert rooms - {"__init__"} == set(FLOORS)
+
+
+def test_tests_share_what_is_in_support() -> None:
+    shared = [
+        f"{path.relative_to(TESTS)} imports {name}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for name in imports(path)
+        if name == "conftest" or name.startswith("test_")
+    ]
+    assert shared == []
 
 
 def test_the_core_needs_neither_ros_nor_torch() -> None:

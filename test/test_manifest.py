@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import card, write_model
+from support.brightest import card, write_model
 
 from seg_perception.cards import load_card
 from seg_perception.errors import ManifestError, ModelError, ProviderError

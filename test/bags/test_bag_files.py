@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.reader import zstd
-from test_bags import IMAGE, image_message, many_chunks
+from support.recordings import IMAGE, many_chunks, mask_message
 
 from seg_perception.bags import bag_files
 from seg_perception.bags.bag import NO_HASH, STORE, BagReader, deserialize, open_bag
@@ -21,7 +21,7 @@ from seg_perception.bags.bag_types import full_type
 from seg_perception.errors import DataError
 from seg_perception.messages import stamp_ns
 
-EXPECTED = [image_message(i) for i in range(1, 6)]
+EXPECTED = [mask_message(i) for i in range(1, 6)]
 PLUGINS = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
 
 
@@ -35,7 +35,7 @@ def recorded(
     with writer:
         connection = writer.add_connection("/mask", IMAGE, typestore=STORE)
         for i in numbers:
-            writer.write(connection, i, image_message(i).data)
+            writer.write(connection, i, mask_message(i).data)
     (file,) = folder.glob(f"*{suffix}*")
     return file
 
@@ -111,7 +111,7 @@ def test_what_a_killed_recorder_left_in_the_write_ahead_log_is_read(tmp_path: Pa
     for i in (4, 5):
         database.execute(
             "INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)",
-            (i, image_message(i).data),
+            (i, mask_message(i).data),
         )
     database.commit()
     killed = tmp_path / "killed"

@@ -7,6 +7,7 @@ import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from support.recordings import IMAGE, many_chunks, mask_message
 
 from seg_perception import messages
 from seg_perception.bags.bag import (
@@ -21,21 +22,11 @@ from seg_perception.bags.bag import (
 )
 from seg_perception.errors import DataError
 
-IMAGE = "sensor_msgs/msg/Image"
-
-
-def image_message(stamp: int) -> RawMessage:
-    time = message_class("builtin_interfaces/msg/Time")(sec=0, nanosec=stamp)
-    header = message_class("std_msgs/msg/Header")(stamp=time, frame_id="camera")
-    pixels = np.full(12, stamp, np.uint8)
-    message = message_class(IMAGE)(header, 3, 4, "mono8", 0, 4, pixels)
-    return RawMessage("/mask", IMAGE, stamp, serialize(message, IMAGE))
-
 
 def write(path: Path, count: int = 3) -> Path:
     with BagWriter(path) as bag:
         for i in range(count):
-            bag.write(image_message(i + 1))
+            bag.write(mask_message(i + 1))
     return path
 
 
@@ -57,7 +48,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
     def fail_halfway() -> None:
         with BagWriter(path) as bag:
-            bag.write(image_message(9))
+            bag.write(mask_message(9))
             raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
@@ -94,7 +85,7 @@ def test_damage_inside_a_bag_is_named(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_such_message_are_named() -> None:
-    cut = image_message(1)._replace(data=image_message(1).data[:30])
+    cut = mask_message(1)._replace(data=mask_message(1).data[:30])
     with pytest.raises(DataError, match="30 bytes on /mask are no sensor_msgs/msg/Image"):
         deserialize(cut)
 
@@ -104,16 +95,16 @@ def test_folders_of_both_storages_are_read(tmp_path: Path, plugin: StoragePlugin
     with Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
         connection = writer.add_connection("/mask", IMAGE, typestore=STORE)
         for i in (3, 1, 2):
-            writer.write(connection, i, image_message(i).data)
+            writer.write(connection, i, mask_message(i).data)
     with BagReader(tmp_path / "bag") as bag:
-        assert list(bag.raw()) == [image_message(i) for i in (1, 2, 3)]
+        assert list(bag.raw()) == [mask_message(i) for i in (1, 2, 3)]
         assert [messages.stamp_ns(m.header) for m in bag.messages(["/mask"])] == [1, 2, 3]
 
 
 def test_label_info_is_known(tmp_path: Path) -> None:
     kind = "vision_msgs/msg/LabelInfo"
     names = [message_class("vision_msgs/msg/VisionClass")(i, n) for i, n in enumerate("ab")]
-    header = deserialize(image_message(7)).header
+    header = deserialize(mask_message(7)).header
     data = serialize(message_class(kind)(header, names, 0.5), kind)
     with BagWriter(tmp_path / "r.mcap") as bag:
         bag.write(RawMessage("/label_info", kind, 7, data))
@@ -127,19 +118,6 @@ def test_nothing_written_is_an_empty_bag(tmp_path: Path) -> None:
     with BagReader(write(tmp_path / "r.mcap", 0)) as bag:
         assert bag.topics == {}
         assert list(bag.raw()) == []
-
-
-def many_chunks(folder: Path) -> Path:
-    """Write 40 images of 100 kB, which fill several chunks of an mcap file."""
-    random = np.random.default_rng(0)
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection("/mask", IMAGE, typestore=STORE)
-        for i in range(40):
-            message = deserialize(image_message(i + 1))
-            message.height, message.width, message.step = 250, 400, 400
-            message.data = random.integers(0, 256, 100_000).astype(np.uint8)
-            writer.write(connection, i + 1, serialize(message, IMAGE))
-    return next(folder.glob("*.mcap"))
 
 
 def test_a_bag_without_its_end_is_read_up_to_the_damage(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from test_evaluate import IMAGE, image_message, write_bag
+from support.recordings import IMAGE, image_message, write_bag
 
 from seg_perception.bags.bag import STORE
 from seg_perception.bags.sources import APART, BagSource, FolderSource, ahead

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_dialects import by_rule
+from support.recorded import by_rule
 
 from seg_perception import cli
 

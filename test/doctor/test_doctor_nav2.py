@@ -13,8 +13,8 @@ import pytest
 import yaml
 from sensor_msgs.msg import PointCloud2
 from support.graph import Graph
+from support.nav2_config import CONFIG, LOADED, without_package
 from support.paths import SUPPORT
-from test_nav2_config import CONFIG, LOADED, without_package
 
 from seg_perception import cli
 from seg_perception.doctor.finding import Finding

@@ -13,39 +13,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import card
-from test_evaluate import Make, evaluate, image_message, write_bag
+from support.brightest import card
+from support.evaluated import scores
+from support.recordings import drive, image_message, write_bag
 
 from seg_perception.bags.sources import BagSource, Span
 from seg_perception.evaluation.evaluator import Evaluator
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.evaluation.plan import Images, Plan
 
-__all__ = ["evaluate"]  # a fixture
+Make = Callable[..., Path]
+
 Evaluate = Callable[..., tuple[int, Any, str]]
-MEASURED = ("stage_ms", "stage_p95_ms", "rate_hz", "peak_memory_mb", "verdicts")
-
-
-def drive(folder: Path, images: int, *, first: int = 10**18, size: int = 48) -> tuple[Path, Path]:
-    """Write a bag at 10 Hz and its truth: a textured street that moves, with some noise."""
-    random = np.random.default_rng(images)
-    street = cv2.resize(random.integers(0, 256, (24, 60, 3)).astype(np.uint8), (size * 5, size * 2))
-    labels = folder / f"labels{first}"
-    labels.mkdir()
-    records = []
-    for i in range(images):
-        stamp = first + i * 10**8
-        image = np.ascontiguousarray(street[:size, i % size : i % size + size])
-        records.append(image_message("/camera/image", stamp, image, "rgb8"))
-        truth = image.argmax(axis=2).astype(np.uint8)
-        truth[random.random(truth.shape) < 0.02] = 255
-        cv2.imwrite(str(labels / f"{stamp}.png"), truth)
-    return write_bag(folder / f"drive{first}.mcap", *records), labels
-
-
-def scores(report: dict[str, Any]) -> dict[str, Any]:
-    """Return what must not depend on how a recording was counted."""
-    return {key: value for key, value in report.items() if key not in MEASURED}
 
 
 def test_spans_of_a_bag_hold_each_image_once_and_those_shortly_before(tmp_path: Path) -> None:

@@ -1,81 +1,32 @@
 """seg-perception evaluate: scores that a direct count confirms, and refusals that say why."""
 
-import json
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from test_bags import many_chunks
+from support.recordings import (
+    CLIP,
+    IMAGES,
+    first_of_clip,
+    image_message,
+    many_chunks,
+    thirds,
+    write_bag,
+    write_images,
+)
 
-from seg_perception import cli, messages
+from seg_perception import messages
 from seg_perception.bags.bag import (
     BagReader,
-    BagWriter,
-    RawMessage,
-    message_class,
-    serialize,
 )
 from seg_perception.bags.video import write_video
 from seg_perception.metrics.confusion import ConfusionMatrix
 from seg_perception.segmenter import Segmenter
 
-CLIP = Path(str(resources.files("seg_perception") / "clip"))
-IMAGES = "/camera/image/compressed"
-IMAGE = "sensor_msgs/msg/Image"
 Make = Callable[..., Path]
-
-
-@pytest.fixture
-def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Return a runner of the command: (status, report or None, what it said)."""
-
-    def run(*arguments: Any) -> tuple[int, Any, str]:
-        out = tmp_path / "out"
-        status = cli.main(["evaluate", *map(str, arguments), "--out", str(out)])
-        said = capsys.readouterr()
-        path = out / "report.json"
-        report = json.loads(path.read_text()) if path.exists() else None
-        return status, report, said.out + said.err
-
-    return run
-
-
-def image_message(topic: str, stamp: int, pixels: np.ndarray, encoding: str) -> RawMessage:
-    """Return a recorded image or label image."""
-    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
-    time = message_class("builtin_interfaces/msg/Time")(sec=seconds, nanosec=nanoseconds)
-    header = message_class("std_msgs/msg/Header")(stamp=time, frame_id="camera")
-    height, width = pixels.shape[:2]
-    step = pixels.size // height
-    message = message_class(IMAGE)(header, height, width, encoding, 0, step, pixels.ravel())
-    return RawMessage(topic, IMAGE, stamp, serialize(message, IMAGE))
-
-
-def write_bag(path: Path, *records: RawMessage) -> Path:
-    with BagWriter(path) as bag:
-        for record in records:
-            bag.write(record)
-    return path
-
-
-def write_images(folder: Path, *images: np.ndarray) -> Path:
-    """Write RGB images or label images as a.png, b.png ..."""
-    folder.mkdir()
-    for name, image in zip("abcdef", images, strict=False):
-        cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1] if image.ndim == 3 else image)
-    return folder
-
-
-def thirds() -> np.ndarray:
-    """Return truth (32,48): left third red, the rest blue but for a void row at the bottom."""
-    truth = np.full((32, 48), 2, np.uint8)
-    truth[:, :16] = 0
-    truth[-1] = 255
-    return truth
 
 
 def test_a_closed_form_case_comes_out_exactly(
@@ -135,18 +86,10 @@ def test_scores_equal_scikit_learns(
     assert report["void_ids"] == [9]
 
 
-def short_clip(path: Path, count: int) -> tuple[Path, list[int]]:
-    """Write the first images of the bundled clip; return their stamps too."""
-    with BagReader(CLIP / "bag") as clip:
-        records = list(clip.raw([IMAGES]))[:count]
-        stamps = [messages.stamp_ns(clip.deserialize(r).header) for r in records]
-    return write_bag(path, *records), stamps
-
-
 def test_the_clip_is_scored_as_by_hand_and_stamps_choose_its_images(
     tmp_path: Path, evaluate: Callable[..., Any]
 ) -> None:
-    bag, stamps = short_clip(tmp_path / "b.mcap", 6)
+    bag, stamps = first_of_clip(tmp_path / "b.mcap", 6)
     answered = [stamps[1], stamps[4]]
     masks = [
         image_message("/segmentation_node/label_mask", s, np.zeros((4, 4), np.uint8), "mono8")

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cluster import drive
-from test_evaluate import CLIP, Make, evaluate, short_clip, write_bag
+from support.recordings import CLIP, drive, first_of_clip, write_bag
 
 from seg_perception.bags.bag import BagReader
 
-__all__ = ["evaluate"]  # a fixture
+Make = Callable[..., Path]
+
 Evaluate = Callable[..., tuple[int, Any, str]]
 MOUNT = ("--camera-z", "1.4", "--camera-pitch", "0.05")
 
@@ -98,7 +98,7 @@ def test_every_measure_comes_with_a_bag_that_has_camera_info(
 
 
 def test_a_bag_without_camera_info_gives_no_map(tmp_path: Path, evaluate: Evaluate) -> None:
-    bag, _ = short_clip(tmp_path / "short.mcap", 2)
+    bag, _ = first_of_clip(tmp_path / "short.mcap", 2)
     status, report, said = evaluate("--model", "tiny", "--bag", bag, "--labels", CLIP / "truth",
                                     *MOUNT, "--measure", "occupancy")  # fmt: skip
     assert status == 1
@@ -109,7 +109,7 @@ def test_a_bag_without_camera_info_gives_no_map(tmp_path: Path, evaluate: Evalua
 @pytest.mark.alone
 def test_live_nodes_are_scored_by_the_masks_that_came(tmp_path: Path, evaluate: Evaluate) -> None:
     pytest.importorskip("rclpy")
-    bag, _ = short_clip(tmp_path / "short.mcap", 10)
+    bag, _ = first_of_clip(tmp_path / "short.mcap", 10)
     command = ("--model", "tiny", "--bag", bag, "--labels", CLIP / "truth")
     status, live, said = evaluate(*command, "--live", "--rate", "0.5", "--require",
                                   "age_ms.p95<=100000")  # fmt: skip

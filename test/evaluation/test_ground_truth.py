@@ -10,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from test_evaluate import Make, evaluate, write_images
+from support.recordings import write_images
 
 from seg_perception.evaluation.ground_truth import read_labels
 from seg_perception.segmenter import Segmenter
 
-__all__ = ["evaluate"]  # a fixture
+Make = Callable[..., Path]
+
 Evaluate = Callable[..., tuple[int, Any, str]]
 
 

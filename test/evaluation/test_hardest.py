@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import card
+from support.brightest import card
 
 from seg_perception.evaluation.hardest import MOST, Base, Worst
 from seg_perception.manifest import Manifest

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support.paths import ROOT
-from test_evaluate import Make, evaluate, thirds, write_images
+from support.recordings import thirds, write_images
 
 from seg_perception.metrics.description import Compared, Description, Headline, Panel, Table, share
 from seg_perception.metrics.registry import METRICS
 
-__all__ = ["evaluate"]  # a fixture
+Make = Callable[..., Path]
+
 Evaluate = Callable[..., tuple[int, Any, str]]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from test_cluster import drive, scores
-from test_evaluate import Make, evaluate, write_bag
+from support.evaluated import scores
+from support.recordings import drive, write_bag
 
 from seg_perception.errors import DataError
 from seg_perception.evaluation import progress
@@ -21,7 +21,8 @@ from seg_perception.evaluation.progress import NAME
 from seg_perception.evaluation.saved_state import read_state, write_state
 from seg_perception.labels import LabelSpace
 
-__all__ = ["evaluate"]  # a fixture
+Make = Callable[..., Path]
+
 Evaluate = Callable[..., tuple[int, Any, str]]
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from support.graph import Graph, stop
+from support.png_bag import COUNT, IMAGES, PERIOD, START
 from support.with_vision_msgs import start_with_names
 
 from seg_perception import messages
@@ -25,34 +25,13 @@ from seg_perception.bags.bag import (
     serialize,
 )
 
-IMAGES = "/camera/image/compressed"
-KIND = "sensor_msgs/msg/CompressedImage"
 MASKS = "/segmentation_node/label_mask"
-START, PERIOD = 5_000_000_000, 100_000_000
-COUNT = 8
 
 
 @pytest.fixture
 def ros(tmp_path: Path) -> Iterator[Graph]:
     with Graph(tmp_path) as started:
         yield started
-
-
-def image_message(stamp: int, image: np.ndarray) -> RawMessage:
-    time_of = message_class("builtin_interfaces/msg/Time")(*divmod(stamp, 10**9))
-    header = message_class("std_msgs/msg/Header")(time_of, "camera_optical")
-    png = cv2.imencode(".png", image)[1].ravel()
-    return RawMessage(IMAGES, KIND, stamp, serialize(message_class(KIND)(header, "png", png), KIND))
-
-
-@pytest.fixture
-def bag(tmp_path: Path, halves: np.ndarray) -> Path:
-    """Return a bag of 8 images at 10 Hz: red left, blue right."""
-    path = tmp_path / "images.mcap"
-    with BagWriter(path) as writer:
-        for i in range(COUNT):
-            writer.write(image_message(START + i * PERIOD, halves[..., ::-1]))
-    return path
 
 
 def start_player(ros: Graph, bag: Path, *options: str) -> "subprocess.Popen[bytes]":

@@ -12,7 +12,7 @@ import pytest
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 from support.graph import Graph, stop
-from test_player_and_recorder import COUNT, PERIOD, START, image_message
+from support.png_bag import COUNT, PERIOD, START, image_message
 
 from seg_perception.bags.bag import LATCHED, BagWriter, RawMessage, Topic
 from seg_perception.errors import DataError, UsageError

@@ -6,8 +6,8 @@ from importlib import resources
 
 import pytest
 from support.graph import Graph
+from support.nav2_config import CONFIG
 from support.paths import ROOT, SUPPORT
-from test_nav2_config import CONFIG
 
 TOOL = str(ROOT / "tools" / "check_nav2.py")
 COSTMAP = str(SUPPORT / "costmap_stand_in.py")

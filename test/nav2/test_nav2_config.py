@@ -5,16 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-import yaml
 from support.nav2 import LETHAL
+from support.nav2_config import CONFIG, LOADED, without_package
 from support.paths import ROOT
 
 from seg_perception.labels import GROUPS
 from seg_perception.occupancy.parameters import OccupancyParameters
 from seg_perception.occupancy.settings import COSTS
 
-CONFIG = ROOT / "config" / "nav2_costmap.yaml"
-LOADED = yaml.safe_load(CONFIG.read_text())
 LOCAL = LOADED["local_costmap"]["local_costmap"]["ros__parameters"]
 GLOBAL = LOADED["global_costmap"]["global_costmap"]["ros__parameters"]
 OBSTACLES = LOCAL["perceived_obstacles"]
@@ -54,15 +52,6 @@ OBSTACLE_SOURCE = {
 
 def layers(costmap: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in costmap.items() if isinstance(v, dict)}
-
-
-def without_package() -> dict[str, Any]:
-    """Return the parameters that stand in comments."""
-    lines = CONFIG.read_text().splitlines()
-    first = next(i for i, line in enumerate(lines) if line.strip().startswith("# plugins:"))
-    last = next(i for i in range(first, len(lines)) if not lines[i].strip())
-    block = [line.replace("# ", "", 1) for line in lines[first:last]]
-    return dict(yaml.safe_load("\n".join(block)))
 
 
 @pytest.mark.parametrize("costmap", [LOCAL, GLOBAL, {**LOCAL, **without_package()}])

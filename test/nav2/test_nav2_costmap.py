@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from support.driven_clip import short_clip
+from support.nav2_config import CONFIG, LOADED
 from support.world import Box, Pose2D, Poses, World, mounted, pinhole
-from test_map import short_clip
-from test_nav2_config import CONFIG, LOADED
 
 from seg_perception import cli
 from seg_perception.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_messages import pixels, raw
+from support.raw_images import pixels, raw
 
 from seg_perception.errors import ImageError
 from seg_perception.images import ENCODINGS, convert

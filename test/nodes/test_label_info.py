@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from conftest import card
+from support.brightest import card
 
 from seg_perception.manifest import Manifest
 from seg_perception.nodes import label_info as module

@@ -17,12 +17,10 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import Image
 from support.graph import Graph, stop
 from support.paths import ROOT
-from test_faults import clean_memory
-from test_player_and_recorder import COUNT, PERIOD, START, bag
+from support.png_bag import COUNT, PERIOD, START
 
 from seg_perception.messages import stamp_ns
 
-__all__ = ["bag", "clean_memory"]  # fixtures
 NODES = ("segmentation_node", "occupancy_node", "perception_node")
 NEEDED = ("launch_ros", "osrf_pycommon", "composition_interfaces")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]

@@ -24,14 +24,12 @@ from support.paths import SUPPORT
 from support.rig import LATCHED, PLACED, Rig
 from support.with_vision_msgs import start_with_names
 from support.world import pinhole
-from test_faults import clean_memory
 
 from seg_perception.nodes.label_info import REPEATS
 
 # A starved layer of ours meets the node later than the second that it is given.
 pytestmark = pytest.mark.alone
 
-__all__ = ["clean_memory"]  # a fixture
 Make = Callable[..., Path]
 LAYER = str(SUPPORT / "semantic_layer_stand_in.py")
 SET = [

@@ -12,12 +12,10 @@ from support.drive import OCCUPANCY, SEGMENTATION, Drive
 from support.graph import Graph
 from support.rig import LATCHED, PLACED, grids
 from support.with_vision_msgs import start_with_names
-from test_faults import clean_memory
 
 from seg_perception.labels import GROUPS
 from seg_perception.messages import stamp_ns
 
-__all__ = ["clean_memory"]  # a fixture
 Make = Callable[..., Path]
 SLOW = {"wide": 96, "input": {"size": [384, 512], "layout": "NHWC", "dtype": "uint8"}}
 IMAGE = np.full((128, 192, 3), 20, np.uint8)

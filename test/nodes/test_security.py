@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 from rclpy.node import NodeNameNonExistentError
 from support.graph import Graph
-from support.paths import ROOT
+from support.policy import OCCUPANCY, POLICY, SEGMENTATION, allowed
 
 from seg_perception.launch_arguments import HEARD
 from seg_perception.nodes.label_info import LabelInfo
 
-POLICY = ROOT / "config" / "sros2_policy.xml"
-SEGMENTATION, OCCUPANCY = "/segmentation_node", "/occupancy_node"
 # As robot.launch.py gives them.
 REMAPS = {
     SEGMENTATION: {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"},
@@ -24,13 +22,6 @@ AT_TIMES = {"/camera/image_raw/compressed", "/clock", "/tf", "/tf_static", "/tf2
 if LabelInfo is None:
     AT_TIMES |= {f"{SEGMENTATION}/label_info", f"{OCCUPANCY}/costmap/label_info"}
 PARAMETERS = {SEGMENTATION: {}, OCCUPANCY: {"pose_source": "parameters"}}
-
-
-def allowed(name: str, what: str, action: str) -> set[str]:
-    """Return the names that a node's enclave allows, with ~ written out."""
-    path = f".//enclave[@path='{name}']/profiles/profile/{what}[@{action}='ALLOW']"
-    lists = ElementTree.parse(POLICY).iterfind(path)
-    return {(entry.text or "").replace("~", name, 1) for names in lists for entry in names}
 
 
 @pytest.mark.parametrize("name", REMAPS)

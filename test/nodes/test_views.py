@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from support.paths import ROOT
-from test_security import OCCUPANCY, SEGMENTATION, allowed
+from support.policy import OCCUPANCY, SEGMENTATION, allowed
 
 CONFIG = ROOT / "config"
 # What live nodes are compared with: the policy.

@@ -4,7 +4,7 @@ from types import SimpleNamespace as Message
 
 import numpy as np
 import pytest
-from conftest import card
+from support.brightest import card
 
 from seg_perception.errors import GeometryError, ImageError
 from seg_perception.labels import GROUPS

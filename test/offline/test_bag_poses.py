@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.driven_clip import CLIP, odometry
+from support.driven_clip import PLACED as PLACED_BY_ARGUMENTS
 from support.graph import Graph
 from support.rig import CAMERA, PLACED, Rig, cells, grids
 from support.transforms import camera_transform
 from support.world import Box, Pose2D, World, mounted
-from test_map import CLIP, odometry
-from test_map import PLACED as PLACED_BY_ARGUMENTS
 
 from seg_perception import cli
 from seg_perception.bags.bag import (

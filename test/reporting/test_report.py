@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import card
+from support.brightest import card
 from support.paths import ROOT
 
 from seg_perception.errors import DataError

@@ -1,7 +1,7 @@
 """Images for a report are few, small and from all over the run, however it is cut."""
 
 import numpy as np
-from conftest import card
+from support.brightest import card
 
 from seg_perception.manifest import Manifest
 from seg_perception.reporting.report import Sample
