@@ -1,7 +1,8 @@
 """Label images, videos and cameras: overlays for people, masks and class shares for programs."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags.bag_files import is_bag
-from seg_perception.bags.sources import IMAGE_KINDS, FileSource, FolderSource, Frame, VideoSource
+from seg_perception.bags.frames import Frame, ahead, decoded
+from seg_perception.bags.sources import IMAGE_KINDS, FileSource, FolderSource, VideoSource
 from seg_perception.bags.video import frame_rate, write_video
 from seg_perception.drawing import draw_overlay
 from seg_perception.errors import DataError, ImageError, UsageError
@@ -80,7 +82,7 @@ class CameraSource:
         """Return the images a second that the camera tells, or a usual number, in Hz."""
         return float(self._capture.get(cv2.CAP_PROP_FPS)) or CAMERA_RATE_HZ
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield the images as they come, named by numbers of six digits."""
         count = 0
         try:
@@ -206,22 +208,30 @@ def _label(
     segmenter: Segmenter, opened: _Opened, outputs: Outputs, is_over: Callable[[], bool]
 ) -> Iterator[Image]:
     """Yield the overlay of each image, when all else of it is written."""
-    for frame in opened.source.frames():
-        if is_over():
-            return
-        name = f"{opened.prefix}{frame.key}"
-        try:
-            image = frame.image
-            labels = segmenter(image, "bgr8", confidence=False).labels
-        except ImageError as error:
-            outputs.on_unreadable(f"{opened.source.name}: {error}")
-            continue
-        overlay = draw_overlay(image, labels, segmenter.space)
-        files = _write(name, labels, overlay, segmenter.space, outputs, is_video=opened.rate > 0)
-        shares = _shares(labels, segmenter.space)
-        size = (labels.shape[0], labels.shape[1])
-        outputs.on_predicted(Predicted(opened.source.name, name, size, shares, *files), overlay)
-        yield overlay
+    space = segmenter.space
+    with closing(_frames(opened.source)) as frames:
+        for frame in frames:
+            if is_over():
+                return
+            name = f"{opened.prefix}{frame.key}"
+            try:
+                image = frame.image
+                labels = segmenter(image, "bgr8", confidence=False).labels
+            except ImageError as error:
+                outputs.on_unreadable(f"{opened.source.name}: {error}")
+                continue
+            overlay = draw_overlay(image, labels, space)
+            files = _write(name, labels, overlay, space, outputs, is_video=opened.rate > 0)
+            size = (labels.shape[0], labels.shape[1])
+            predicted = Predicted(opened.source.name, name, size, _shares(labels, space), *files)
+            outputs.on_predicted(predicted, overlay)
+            yield overlay
+
+
+def _frames(source: Any) -> Generator[Frame, None, None]:
+    """Yield the frames of a source, decoded ahead: but for a camera, whose images would age."""
+    frames = source.frames()
+    return frames if isinstance(source, CameraSource) else ahead(decoded(frames))
 
 
 def _write(

@@ -1,6 +1,6 @@
 """The images of a bag's topic: raw, compressed one by one, or a video."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -47,13 +47,6 @@ class ImageDecoder(Protocol):
 def image_decoder(bag: BagReader, topic: str) -> ImageDecoder:
     """Return the decoder of a topic of images or of video."""
     return _Video(bag) if bag.topics.get(topic) in VIDEO_TYPES else _Stills(bag)
-
-
-def images_of(decoder: ImageDecoder, records: Iterable[RawMessage]) -> Iterator[BagImage]:
-    """Yield all images of a topic's messages."""
-    for record in records:
-        yield from decoder.push(record)
-    yield from decoder.flush()
 
 
 class _Stills:

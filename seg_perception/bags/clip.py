@@ -5,8 +5,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception import messages
-from seg_perception.bags.bag import BagReader
+from seg_perception.bags.frames import bag_parts
 
 TOPIC = "/camera/image/compressed"
 
@@ -14,6 +13,6 @@ TOPIC = "/camera/image/compressed"
 def bundled_images(count: int) -> list[NDArray[np.uint8]]:
     """Return `count` images of the bundled clip, evenly spaced, BGR uint8 (360,480,3)."""
     clip = resources.files("seg_perception") / "clip"
-    with resources.as_file(clip / "bag") as path, BagReader(path) as bag:
-        sent = list(bag.messages([TOPIC]))
-    return [messages.decode(m).image for m in sent[:: max(1, len(sent) // count)][:count]]
+    with resources.as_file(clip / "bag") as path:
+        frames = [f for part in bag_parts(path, TOPIC, [TOPIC]) for f in part.frames]
+    return [frame.image for frame in frames[:: max(1, len(frames) // count)][:count]]

@@ -1,63 +1,35 @@
 """Images to evaluate on, each with a key: its stamp in a bag, its name elsewhere."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Event, Thread
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from seg_perception import messages
 from seg_perception.bags.bag import BagReader, open_bag
 from seg_perception.bags.bag_images import (
-    BagImage,
     decoding_start,
     image_decoder,
-    images_of,
 )
 from seg_perception.bags.bag_topics import IMAGE_TYPES, VIDEO_TYPES, choose_image_topic
+from seg_perception.bags.frames import Frame, Image, Key, frame_of, parts_of
 from seg_perception.bags.image_files import read_image
 from seg_perception.bags.video import count_frames, read_video
 from seg_perception.errors import DataError, ImageError
-from seg_perception.images import to_bgr
 
-Key = int | str  # of an image: its stamp in nanoseconds, or its name
-Image = NDArray[np.uint8]
 IMAGE_KINDS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 APART = 32  # messages of a topic that may come before the partner of the first of them
 MASKS = "label_mask"  # how topics of our own masks end
-AHEAD = 4  # images that are decoded before they are wanted
 # Nanoseconds that are read around a span: for masks that were recorded apart from their images,
 # and for the images before it.
 APART_NS, BEFORE_NS = 30 * 10**9, 2 * 10**9
 LAST_NS = 2**63 - 1  # nanoseconds; no message is later
 BEFORE = 8  # images before a span among which one that can be read is looked for
-
-
-@dataclass
-class Frame:
-    """One image, decoded when it is first looked at; `mask` is the label message next to it.
-
-    `counted` is False for an image before a span, which belongs to another.
-    """
-
-    key: Key
-    decode: Callable[[], Image]
-    mask: Any = None
-    time_ns: int = 0  # when it was recorded, in the order of the images
-    counted: bool = True
-
-    @cached_property
-    def image(self) -> Image:
-        """Return uint8 (H,W,3) BGR; raises ImageError or DataError for what is no image."""
-        return self.decode()
 
 
 class Span(NamedTuple):
@@ -166,10 +138,11 @@ class BagSource:
 
         Images that were recorded before `since` are left out.
         """
-        decoder = image_decoder(bag, self._topic)
         if not self._labels:
-            yield from map(_frame, images_of(decoder, bag.raw([self._topic], begin, end)))
+            for part in parts_of(bag, self._topic, bag.raw([self._topic], begin, end)):
+                yield from part.frames
             return
+        decoder = image_decoder(bag, self._topic)
         frames: deque[Frame] = deque()  # two may have one stamp, where a clock has jumped
         masks: OrderedDict[Key, Any] = OrderedDict()
         for record in bag.raw([self._topic, self._labels], begin, end):
@@ -186,7 +159,7 @@ class BagSource:
                 else:
                     frame.mask = mask
             elif record.time_ns >= since:
-                for frame in map(_frame, decoder.push(record)):
+                for frame in map(frame_of, decoder.push(record)):
                     frame.mask = masks.pop(frame.key, None)
                     frames.append(frame)
             # Images leave in the order they came in, each with its mask or too old for one.
@@ -194,7 +167,7 @@ class BagSource:
                 yield frames.popleft()
             if len(masks) > APART:
                 masks.popitem(last=False)
-        for frame in map(_frame, decoder.flush()):
+        for frame in map(frame_of, decoder.flush()):
             frame.mask = masks.pop(frame.key, None)
             frames.append(frame)
         yield from frames
@@ -286,61 +259,6 @@ def answered_stamps(path: Path) -> frozenset[int]:
                 "--stamps takes a bag with the masks of one camera, as result.mcap of the demo"
             )
         return frozenset(messages.stamp_ns(m.header) for m in bag.messages(topics))
-
-
-Item = TypeVar("Item")
-
-
-def ahead(items: Iterator[Item], depth: int = AHEAD) -> Generator[Item, None, None]:
-    """Yield `items`, made by a thread of their own that is at most `depth` of them ahead.
-
-    What `items` raises is raised here. The thread ends with this iterator.
-    """
-    waiting: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
-    over, ended = Event(), Event()
-
-    def put(item: Item | None, error: BaseException | None = None) -> None:
-        while not over.is_set():
-            try:
-                waiting.put((item, error), timeout=0.1)
-            except Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item)
-                if over.is_set():
-                    break
-        except BaseException as error:
-            put(None, error)
-        finally:
-            getattr(items, "close", lambda: None)()
-            ended.set()
-
-    thread = Thread(target=work, name="decoding", daemon=True)
-    thread.start()
-    try:
-        while not (ended.is_set() and waiting.empty()):
-            try:
-                item, error = waiting.get(timeout=0.1)
-            except Empty:
-                continue
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
-    finally:
-        over.set()
-        thread.join()
-
-
-def _frame(image: BagImage) -> Frame:
-    return Frame(image.stamp, partial(_bgr, image), time_ns=image.place_ns)
-
-
-def _bgr(image: BagImage) -> Image:
-    return to_bgr(*image.decode())
 
 
 def _read_image(path: Path) -> Image:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.errors import DataError
 from seg_perception.evaluation.hardest import Base, Worst
 from seg_perception.labels import LabelSpace

@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags.bag import open_bag
-from seg_perception.bags.sources import (
-    BEFORE,
-    Frame,
-    Key,
-    Source,
-    Span,
-    ahead,
-    answered_stamps,
-)
+from seg_perception.bags.frames import Frame, Key, ahead
+from seg_perception.bags.sources import BEFORE, Source, Span, answered_stamps
 from seg_perception.errors import DataError, ImageError, first_line
 from seg_perception.evaluation.accumulator import Accumulator
 from seg_perception.evaluation.ground_truth import (

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception import messages
+from seg_perception.bags.frames import Frame, Key
 from seg_perception.bags.image_files import read_image
-from seg_perception.bags.sources import Frame, Key
 from seg_perception.errors import DataError
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.labels import UNKNOWN

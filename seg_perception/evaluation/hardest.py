@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.labels import LabelSpace
 from seg_perception.metrics.metric import LabelledFrame, State
 from seg_perception.metrics.paired import Counts, block_of, mean_iou

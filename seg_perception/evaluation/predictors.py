@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from seg_perception import runtimes, weights
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.errors import ImageError
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.evaluation.plan import Images

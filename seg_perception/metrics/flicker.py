@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.labels import UNKNOWN, counted_ids
 from seg_perception.metrics.description import (
     Compared,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.manifest import Manifest
 from seg_perception.metrics.description import Description
 from seg_perception.occupancy.camera import Pose

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.errors import DataError
 from seg_perception.metrics.metric import State
 

@@ -1,8 +1,7 @@
 """Label a bag: a new bag with all that it holds, and next to each image what a network sees."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,11 @@ from seg_perception.bags.bag import (
     message_class,
     serialize,
 )
-from seg_perception.bags.bag_images import BagImage, ImageDecoder, image_decoder
 from seg_perception.bags.bag_topics import choose_image_topic
+from seg_perception.bags.frames import Frame, ahead, bag_parts, decoded_parts
 from seg_perception.drawing import draw_overlay
 from seg_perception.errors import DataError, ImageError
 from seg_perception.files import check_output
-from seg_perception.images import DecodedImage, to_bgr
 from seg_perception.labels import LabelSpace
 from seg_perception.segmenter import Segmenter
 
@@ -36,8 +34,6 @@ INFO = Topic("/seg_perception/label_info", LABEL_INFO, qos=(LATCHED,))
 OVERLAY = Topic("/seg_perception/overlay/compressed", "sensor_msgs/msg/CompressedImage")
 ADDED = (MASK, CONFIDENCE, INFO, OVERLAY)
 QUALITY = 90  # of the overlay's jpeg
-AHEAD = 4  # images that are decoded before they are wanted
-AHEAD_BYTES = 64_000_000  # of messages that wait behind them
 NAMED = 10  # images that cannot be read are named, further ones counted
 
 
@@ -47,14 +43,6 @@ class Labelled(NamedTuple):
     images: int
     unreadable: int
     reasons: list[str]
-
-
-class _Decoded(NamedTuple):
-    """An image of the bag, and what its decoding gave or why it gave nothing."""
-
-    recorded: BagImage
-    image: DecodedImage | None
-    problem: str
 
 
 def label_bag(
@@ -78,15 +66,17 @@ def label_bag(
         source = choose_image_topic(reader.topics, image_topic, with_video=True)
         total, done = reader.count(source), 0
         labels = _Labels(segmenter)
-        with BagWriter(out) as writer:
+        with (
+            BagWriter(out) as writer,
+            closing(ahead(decoded_parts(bag_parts(bag, source)))) as parts,
+        ):
             for topic in (*topics, INFO):
                 writer.add_topic(topic)
-            decoder = image_decoder(reader, source)
-            for record, decoding in _decode_ahead(reader.raw(), source, decoder):
-                if record is not None:
+            for part in parts:
+                for record in part.records:
                     writer.write(record)
-                for decoded in decoding.result() if decoding is not None else ():
-                    for added in labels.of(decoded):
+                for frame in part.frames:
+                    for added in labels.of(frame):
                         writer.write(added)
                     done += 1
                     on_image(done, total)
@@ -120,13 +110,11 @@ class _Labels:
         self.images, self.unreadable = 0, 0
         self.reasons: list[str] = []
 
-    def of(self, decoded: _Decoded) -> Iterator[RawMessage]:
+    def of(self, frame: Frame) -> Iterator[RawMessage]:
         """Yield what is seen in one image; nothing when it cannot be read."""
-        header, time_ns, image = decoded.recorded.header, decoded.recorded.time_ns, decoded.image
+        header, time_ns = frame.header, frame.message_ns
         try:
-            if image is None:
-                raise ImageError(decoded.problem)
-            result = self._segmenter(image.image, image.encoding)
+            result = self._segmenter(frame.image, "bgr8")
         except ImageError as error:
             self.unreadable += 1
             if len(self.reasons) < NAMED:
@@ -139,7 +127,7 @@ class _Labels:
         yield _message(MASK, time_ns, _mono8(header, result.labels))
         if result.confidence is not None:
             yield _message(CONFIDENCE, time_ns, _mono8(header, result.confidence))
-        drawn = draw_overlay(to_bgr(image.image, image.encoding), result.labels, space)
+        drawn = draw_overlay(frame.image, result.labels, space)
         yield _message(OVERLAY, time_ns, _jpeg(header, drawn))
 
     def check(self, bag: Path, topic: str) -> None:
@@ -147,43 +135,6 @@ class _Labels:
         if not self.images:
             why = f"no image of {topic} can be read" if self.unreadable else f"{topic} is empty"
             raise DataError(f"{bag} has nothing to label: {'; '.join([why, *self.reasons[:1]])}")
-
-
-_Pending = tuple[RawMessage | None, "Future[list[_Decoded]] | None"]
-
-
-def _decode_ahead(
-    records: Iterator[RawMessage], topic: str, decoder: ImageDecoder
-) -> Iterator[_Pending]:
-    """Yield records in their order; those of `topic` with what a thread of its own decodes.
-
-    Last comes what the decoder held back, without a record.
-    """
-    waiting: deque[_Pending] = deque()
-    images = size = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="decoder") as pool:
-        for record in records:
-            decoding = pool.submit(_decode, decoder, record) if record.topic == topic else None
-            waiting.append((record, decoding))
-            images, size = images + (decoding is not None), size + len(record.data)
-            while waiting and (images > AHEAD or size > AHEAD_BYTES or waiting[0][1] is None):
-                first = waiting.popleft()
-                images -= first[1] is not None
-                size -= len(first[0].data) if first[0] is not None else 0
-                yield first
-        yield from waiting
-        yield None, pool.submit(_decode, decoder, None)
-
-
-def _decode(decoder: ImageDecoder, record: RawMessage | None) -> list[_Decoded]:
-    """Return the images that a record completes; those that were held back without one."""
-    decoded = []
-    for image in decoder.flush() if record is None else decoder.push(record):
-        try:
-            decoded.append(_Decoded(image, image.decode(), ""))
-        except ImageError as error:
-            decoded.append(_Decoded(image, None, str(error)))
-    return decoded
 
 
 def _message(topic: Topic, time_ns: int, message: Any) -> RawMessage:

@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,18 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.bag import BagReader, RawMessage, deserialize
-from seg_perception.bags.bag_images import BagImage, ImageDecoder, image_decoder
+from seg_perception.bags.bag import BagReader, deserialize
 from seg_perception.bags.bag_topics import (
     CAMERA_INFO,
     camera_info_beside,
     choose_image_topic,
     find_camera_info,
 )
+from seg_perception.bags.frames import Frame, Part, ahead, bag_parts, decoded_parts
 from seg_perception.bags.video import write_video
 from seg_perception.drawing import draw_overlay
 from seg_perception.errors import DataError, GeometryError, ImageError
-from seg_perception.images import to_bgr
 from seg_perception.manifest import Manifest
 from seg_perception.nav2.costmap import Costmap
 from seg_perception.occupancy.camera import Camera, Pose
@@ -80,8 +80,9 @@ def map_bag(
         mapper = Mapper(settings, poses)
         frames = _Frames(segmenter, mapper, poses, view, placement.rectified, skipped, costmap)
         try:
-            drawn = frames.of(reader.raw(topics), image_decoder(reader, topics.image))
-            count = write_video(out / "map.mp4", drawn, rate=_rate(reader, topics.image))
+            rate = _rate(reader, topics.image)
+            with closing(ahead(decoded_parts(bag_parts(bag, topics.image, topics)))) as parts:
+                count = write_video(out / "map.mp4", frames.of(parts), rate=rate)
         except DataError as error:
             if not skipped:
                 raise
@@ -133,41 +134,37 @@ class _Frames:
         self._info: Any = None
         self.last: Image = np.zeros((1, 1, 3), np.uint8)
 
-    def of(self, records: Iterator[RawMessage], decoder: ImageDecoder) -> Iterator[Image]:
+    def of(self, parts: Iterator[Part]) -> Iterator[Image]:
         """Yield uint8 (H,W,3) BGR for every image that the map could take."""
-        for record in records:
-            if record.type == CAMERA_INFO:
-                self._info = deserialize(record)
-            else:
-                yield from self._taken(decoder.push(record))
-        yield from self._taken(decoder.flush())
+        for part in parts:
+            for record in part.records:
+                if record.type == CAMERA_INFO:
+                    self._info = deserialize(record)
+            for frame in part.frames:
+                try:
+                    self.last = self._drawn(frame)
+                except (GeometryError, ImageError) as error:
+                    self._skipped[str(error)] += 1
+                    continue
+                yield self.last
 
-    def _taken(self, images: Iterable[BagImage]) -> Iterator[Image]:
-        for image in images:
-            try:
-                self.last = self._frame(image)
-            except (GeometryError, ImageError) as error:
-                self._skipped[str(error)] += 1
-                continue
-            yield self.last
-
-    def _frame(self, image: BagImage) -> Image:
+    def _drawn(self, image: Frame) -> Image:
         if self._info is None:
             raise GeometryError("no CameraInfo came before the image")
-        bgr = to_bgr(*image.decode())
-        result = self._segmenter(bgr, "bgr8")
+        stamp_ns = int(image.key)
+        result = self._segmenter(image.image, "bgr8")
         camera = Camera.from_info(self._info, result.labels.shape, rectified=self._rectified)
         groups = self._groups[result.labels]
         frame = str(image.header.frame_id)
-        look = LabelFrame(groups, result.confidence, camera, "", frame, image.stamp)
-        seen, robot = self._mapper.update(look), self._poses.robot(image.stamp)
+        look = LabelFrame(groups, result.confidence, camera, "", frame, stamp_ns)
+        seen, robot = self._mapper.update(look), self._poses.robot(stamp_ns)
         drawn = [draw_map(self._mapper, robot, self._view)]
         if self._costmap is not None:
-            place, stamp = self._poses.camera("", frame, image.stamp), image.stamp / 1e9
+            place, stamp = self._poses.camera("", frame, stamp_ns), stamp_ns / 1e9
             self._costmap.hear(seen, self._mapper, place, robot, stamp)
             self._costmap.update(robot, stamp)
             drawn.append(draw_costmap(self._costmap, robot, self._view))
-        return beside_map(draw_overlay(bgr, result.labels, self._segmenter.space), *drawn)
+        return beside_map(draw_overlay(image.image, result.labels, self._segmenter.space), *drawn)
 
 
 def draw_maps(

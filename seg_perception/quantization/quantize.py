@@ -1,6 +1,7 @@
 """Write a model in 8 bit, and measure first what that costs."""
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception import images
-from seg_perception.bags.sources import (
-    Frame,
-    Key,
-    Source,
-)
+from seg_perception.bags.frames import Frame, Key, ahead
+from seg_perception.bags.sources import Source
 from seg_perception.errors import DataError, ImageError, ModelError
 from seg_perception.evaluation.ground_truth import FolderTruth, Labels, Truth, default_void
 from seg_perception.files import atomic_write, check_output
@@ -101,22 +99,30 @@ def compare(
     void = default_void(before.manifest)
     matrices = [ConfusionMatrix(len(before.manifest.classes), void) for _ in range(2)]
     images = calibrated = same = total = 0
-    for frame in frames:
-        expected = truth.of(frame) if truth else None
-        if truth and expected is None:
-            continue
-        try:
-            found = [s(frame.image, "bgr8", confidence=False).labels for s in (before, after)]
-        except ImageError:
-            continue
-        images += 1
-        calibrated += frame.key in known
-        same += int((found[0] == found[1]).sum())
-        total += found[0].size
-        if truth and expected is not None:
-            _score(matrices, expected, found, f"{truth.name}, of {frame.key}")
+    with closing(ahead(_with_truth(frames, truth))) as pairs:
+        for frame, expected in pairs:
+            try:
+                found = [s(frame.image, "bgr8", confidence=False).labels for s in (before, after)]
+            except ImageError:  # an image of a size that the network does not take
+                continue
+            images += 1
+            calibrated += frame.key in known
+            same += int((found[0] == found[1]).sum())
+            total += found[0].size
+            if truth and expected is not None:
+                _score(matrices, expected, found, f"{truth.name}, of {frame.key}")
     scores = (matrices[0], matrices[1]) if truth else None
     return Comparison(images, calibrated, same, total, scores)
+
+
+def _with_truth(
+    frames: Iterator[Frame], truth: Truth | None
+) -> Iterator[tuple[Frame, Labels | None]]:
+    """Yield the readable images with their truth, with a truth only those that have one."""
+    for frame in frames:
+        expected = truth.of(frame) if truth else None
+        if (expected is not None or truth is None) and frame.is_readable():
+            yield frame, expected
 
 
 def _score(
@@ -135,18 +141,11 @@ def _spread(source: Source, count: int) -> Iterator[Frame]:
     for i, frame in enumerate(source.frames()):
         if found == count:
             return
-        if i % step == 0 and _is_readable(frame):
+        if i % step == 0 and frame.is_readable():
             found += 1
             yield frame
     if not found:
         raise DataError(f"no image of {source.name} can be read; calibrate on another recording")
-
-
-def _is_readable(frame: Frame) -> bool:
-    try:
-        return frame.image.size > 0
-    except ImageError:
-        return False
 
 
 def _input(segmenter: Segmenter, frame: Frame) -> NDArray[np.uint8] | NDArray[np.float32]:

@@ -15,7 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 from support.recordings import IMAGE, image_message, write_bag
 
 from seg_perception.bags.bag import STORE
-from seg_perception.bags.sources import APART, BagSource, FolderSource, ahead
+from seg_perception.bags.frames import ahead
+from seg_perception.bags.sources import APART, BagSource, FolderSource
 from seg_perception.errors import DataError, ImageError
 from seg_perception.labels import LabelSpace
 from seg_perception.reporting.samples import SAMPLES, Samples

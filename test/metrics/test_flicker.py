@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_perception.bags.sources import Key
+from seg_perception.bags.frames import Key
 from seg_perception.metrics.flicker import Flicker
 from seg_perception.metrics.metric import LabelledFrame
 

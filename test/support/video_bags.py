@@ -19,7 +19,8 @@ from seg_perception.bags.bag import (
 )
 from seg_perception.bags.bag_topics import VIDEO_TYPES
 from seg_perception.bags.clip import bundled_images
-from seg_perception.bags.sources import BagSource, Frame
+from seg_perception.bags.frames import Frame
+from seg_perception.bags.sources import BagSource
 from seg_perception.errors import ImageError
 from seg_perception.images import resized
 
