@@ -1,7 +1,6 @@
 """What every node of this package is, whatever it does with what its cameras send."""
 
 import os
-import signal
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -9,13 +8,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Generic, Protocol, TypeVar
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 
@@ -27,7 +24,6 @@ from seg_perception.nodes import params
 from seg_perception.nodes.diagnostics import diagnostics, status
 from seg_perception.nodes.inputs import Inputs
 from seg_perception.nodes.publishers import Outputs
-from seg_perception.nodes.watchdog import WATCHDOG
 from seg_perception.nodes.worker import Info, Source, Worker
 from seg_perception.parameters import NodeParameters
 
@@ -342,34 +338,3 @@ class PerceptionLifecycleNode(LifecycleNode, Generic[AnyCamera, Parameters]):
 def sender(info: Info) -> tuple[str, int | None]:
     """Return who sent a message, and its place in that publisher's sequence."""
     return str(info.get("publisher_gid")), info.get("publication_sequence_number")
-
-
-def run(
-    *kinds: Callable[[], PerceptionLifecycleNode[Any, Any]], args: list[str] | None = None
-) -> None:
-    """Run nodes in one process until they are told to stop.
-
-    They share an executor, which only hands over what comes: each works in a thread of its own.
-    """
-    WATCHDOG.start()
-    rclpy.init(args=args)
-    executor = SingleThreadedExecutor()
-    nodes = [kind() for kind in kinds]
-    try:
-        for node in nodes:
-            executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():  # after a signal, whatever is under way fails: its context is gone
-            raise
-    finally:
-        # Who stops a launch stops its nodes too, and then launch repeats it to them.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        WATCHDOG.stop()
-        executor.shutdown()
-        for node in nodes:
-            node.end()
-            node.destroy_node()
-        rclpy.try_shutdown()

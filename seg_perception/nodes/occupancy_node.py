@@ -17,8 +17,9 @@ from seg_perception.errors import GeometryError, SegPerceptionError
 from seg_perception.monitor import ERROR_SHOWN, LabelFrameMonitor
 from seg_perception.nodes import label_info, params, poses
 from seg_perception.nodes.grids import Grids
-from seg_perception.nodes.lifecycle_node import Health, PerceptionLifecycleNode, run
+from seg_perception.nodes.lifecycle_node import Health, PerceptionLifecycleNode
 from seg_perception.nodes.occupancy_camera import OccupancyCamera
+from seg_perception.nodes.process import run
 from seg_perception.nodes.worker import Info
 from seg_perception.occupancy.looks import MaskIds
 from seg_perception.occupancy.mapper import Mapper, check_columns

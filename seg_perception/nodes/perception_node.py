@@ -4,8 +4,8 @@ Names, parameters and topics are those of the two nodes. They share the interpre
 executor and the DDS participant; each keeps its worker, and with it the newest message first.
 """
 
-from seg_perception.nodes.lifecycle_node import run
 from seg_perception.nodes.occupancy_node import OccupancyNode
+from seg_perception.nodes.process import run
 from seg_perception.nodes.segmentation_node import SegmentationNode
 
 

@@ -17,14 +17,9 @@ from seg_perception.monitor import StreamMonitor
 from seg_perception.nodes import image_encodings
 from seg_perception.nodes.camera import Camera
 from seg_perception.nodes.label_info import MISSING, LabelInfo
-from seg_perception.nodes.lifecycle_node import (
-    WARN_PERIOD,
-    Health,
-    PerceptionLifecycleNode,
-    run,
-    sender,
-)
+from seg_perception.nodes.lifecycle_node import WARN_PERIOD, Health, PerceptionLifecycleNode, sender
 from seg_perception.nodes.model_swap import ModelSwap, SwappingParameterService, load
+from seg_perception.nodes.process import run
 from seg_perception.nodes.worker import Info
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
