@@ -1,9 +1,5 @@
 """Images come in order from every source, decoded by a thread that ends with its reader."""
 
-import threading
-import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -24,41 +20,6 @@ from seg_perception.reporting.samples import SAMPLES, Samples
 
 def image(value: int) -> np.ndarray:
     return np.full((4, 6, 3), value, np.uint8)
-
-
-def test_decoding_stays_a_few_images_ahead_and_ends_with_its_reader() -> None:
-    made: list[int] = []
-    closed = threading.Event()
-
-    def numbers() -> Iterator[int]:
-        try:
-            for i in range(1000):
-                made.append(i)
-                yield i
-        finally:
-            closed.set()
-
-    before = threading.active_count()
-    items = ahead(numbers(), 3)
-    assert list(islice(items, 5)) == [0, 1, 2, 3, 4]
-    time.sleep(0.3)
-    assert len(made) <= 5 + 3 + 1
-    items.close()
-    assert closed.is_set()
-    assert threading.active_count() == before
-    assert list(ahead(iter(range(50)), 3)) == list(range(50))
-
-
-def test_what_decoding_raises_is_raised_after_what_came_before() -> None:
-    def two() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise DataError("the third is missing")
-
-    items = ahead(two())
-    assert [next(items), next(items)] == [1, 2]
-    with pytest.raises(DataError, match="the third is missing"):
-        next(items)
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
