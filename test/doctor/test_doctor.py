@@ -424,7 +424,8 @@ def test_best_effort_images_that_are_lost_without_the_profile_are_told(
     ros.start(CAMERA, "width=3840", "height=2160")
     ros.wait(lambda: ros.node.count_publishers("/camera/image"))
     lost = next(f for f in check_graph(["camera/image"], 2.0) if f.check == "camera")
-    assert lost.level in ("error", "warning")  # how many get through is the machine's matter
+    if lost.level == "ok":  # how many get through is the machine's matter
+        pytest.skip(f"this machine loses none of them: {lost.found}")
     assert "follow profile" in lost.do
     assert "on both ends" in lost.do
 
