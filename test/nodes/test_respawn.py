@@ -54,6 +54,7 @@ def test_a_killed_segmentation_node_is_missed_and_its_successor_heard(
     for heard in drive.grids.values():
         stamps = [stamp_ns(grid.header) for grid in heard]
         assert len(set(stamps)) == len(stamps), "nothing is repeated"
+    drive.forget()
     drive.start(SEGMENTATION)
     mapped = drive.until_mapped(IMAGE)
     ros.wait_for_status("mapping", of=OCCUPANCY)
