@@ -333,7 +333,14 @@ def assert_reaches(show: Show, steps: int) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("count", "depth"), [(1, 1000), (200, 1)], ids=["deep", "many"])
+@pytest.mark.parametrize(
+    ("count", "depth"),
+    [
+        pytest.param(1, 1000, id="deep"),
+        pytest.param(200, 1, id="many"),
+        pytest.param(1000, 1, id="thousand", marks=pytest.mark.heavy),
+    ],
+)
 def test_readers_that_never_read_take_nothing_from_others(
     count: int, depth: int, ros: Graph, make_model: Callable[..., Path]
 ) -> None:
