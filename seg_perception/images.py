@@ -91,14 +91,19 @@ def check_size(height: int, width: int) -> None:
         )
 
 
+def size_of(image: NDArray[np.uint8], encoding: str) -> tuple[int, int]:
+    """Return (height, width) of the image that an array of `encoding` holds; (0, 0) of none."""
+    rows, width = image.shape[:2] if image.ndim >= 2 else (0, 0)
+    return (rows * 2 // 3 if encoding_of(encoding).chroma else rows), width
+
+
 def convert(image: NDArray[np.uint8], encoding: str, color: str) -> NDArray[np.uint8]:
     """Return uint8 (H,W,3) in `color` order (RGB or BGR); a view when nothing has to change.
 
     `image` is uint8 (H,W) or (H,W,C) in `encoding`; nv12 and nv21 are (3H/2,W).
     """
     known = encoding_of(encoding)
-    rows, width = image.shape[:2] if image.ndim >= 2 else (0, 0)
-    height = rows * 2 // 3 if known.chroma else rows
+    height, width = size_of(image, encoding)
     expected = known.shape(height, width)
     if image.dtype != np.uint8 or image.size == 0 or image.shape != expected:
         raise ImageError(

@@ -43,6 +43,7 @@ WANTED = {
     "align_corners": "true or false",
     "crop": "[height, width], whole numbers",
     "stride": "[height, width], whole numbers",
+    "multiple": "a whole number of pixels",
 }
 CHOICES = {
     "layout": ("NCHW", "NHWC"),
@@ -57,7 +58,11 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How an image becomes the input: x = (scale * pixel - mean) / std in `color` order."""
+    """How an image becomes the input: x = (scale * pixel - mean) / std in `color` order.
+
+    With `multiple` the network runs at other sizes than `size`, too: at all whose height and width
+    are whole multiples of it.
+    """
 
     size: tuple[int, int]  # height, width
     layout: str = "NCHW"
@@ -69,6 +74,7 @@ class InputSpec:
     resize: str = "stretch"
     pad_value: float = 0.0
     name: str | None = None
+    multiple: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -89,11 +95,25 @@ class InputSpec:
                 f"pad_value {self.pad_value} must be a whole number 0..255: the padding is part of "
                 "an image of bytes, before normalisation"
             )
+        self._check_multiple()
         changed = self.scale != 1 or any(self.mean) or self.std != (1, 1, 1)
         if self.dtype == "uint8" and changed:
             raise ManifestError(
                 "input dtype uint8 means the image's bytes as they are: leave scale, mean and "
                 "std out, or say dtype: float32"
+            )
+
+    def _check_multiple(self) -> None:
+        if self.multiple is None:
+            return
+        if self.multiple < 1 or any(side % self.multiple for side in self.size):
+            raise ManifestError(
+                f"input size {list(self.size)} must be whole multiples of multiple {self.multiple}"
+            )
+        if self.resize != "stretch":
+            raise ManifestError(
+                f"input multiple is for resize: stretch, not {self.resize}, whose images keep "
+                "their shape: leave it out"
             )
 
 

@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
+from seg_perception import input_sizes
 from seg_perception.runtimes import PRECISIONS
 
 
@@ -29,12 +30,14 @@ class Spec(NamedTuple):
     high: float | None = None
     choices: tuple[str, ...] = ()
     change: Change = Change.ALWAYS
+    form: str = ""  # regular expression, where the choices are not words but forms of them
 
     def problem(self, name: str, value: Any) -> str:
         """Return why `value` cannot be taken, or an empty string."""
         if isinstance(value, list | tuple):
             return _names_problem(name, value)
-        if self.choices and value not in self.choices:
+        fits = re.fullmatch(self.form, value) if self.form else value in self.choices
+        if self.choices and not fits:
             return f"{name} is {value!r}; choose one of {', '.join(self.choices)}"
         if self.low is not None and not value >= self.low:  # nor NaN
             return f"{name} is {value}, below {self.low}"
@@ -114,6 +117,13 @@ class SegmentationParameters(NodeParameters):
         "fast",
         "fast resizes once; official does what the code behind a published score does, slowly",
         choices=("fast", "official"),
+        change=Change.UNCONFIGURED,
+    )
+    input_size: str = parameter(
+        input_sizes.AUTO,
+        "size that the network runs at; auto has the camera's shape where the file allows it",
+        choices=(input_sizes.AUTO, "HEIGHTxWIDTH"),
+        form=input_sizes.FORM,
         change=Change.UNCONFIGURED,
     )
     label_space: str = parameter(

@@ -4,6 +4,7 @@
 """
 
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception import decoding, images, runtimes, weights
+from seg_perception import decoding, images, input_sizes, runtimes, weights
 from seg_perception.decoding import official_mode
 from seg_perception.errors import ManifestError, ModelError
+from seg_perception.input_sizes import AUTO, Size, Sizes
 from seg_perception.manifest import InputSpec, Manifest
 from seg_perception.runtimes import Runtime
 
@@ -36,12 +38,22 @@ class Segmentation(NamedTuple):
 class Segmenter:
     """Run one model: fit the image, run the network, decode exact labels."""
 
-    def __init__(self, runtime: Runtime, *, label_space: str = "model", mode: str = "fast") -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        label_space: str = "model",
+        mode: str = "fast",
+        input_size: str | Size = AUTO,
+    ) -> None:
         """Wrap a loaded runtime and warm everything that the first image would wait for.
 
         `mode` fast resizes once, straight to the network and back; official does what the code
-        that published the network's scores does, and takes its time.
+        that published the network's scores does, and takes its time. `input_size` is the size that
+        the network runs at, (height, width) or "HEIGHTxWIDTH"; auto follows the image's aspect
+        ratio where the file allows it.
         """
+        runtime = _sized(runtime, input_size)
         self._runtime = runtime
         self.manifest: Manifest = runtime.manifest
         self.provider: str = runtime.provider
@@ -50,9 +62,10 @@ class Segmenter:
         _check_mode(mode, runtime)
         self._normalised = _normalised(self.manifest.input)
         decoding.warm_up()
-        noise = np.random.default_rng(0).integers(0, 256, (*self.manifest.input.size, 3))
-        for _ in range(WARM_UPS if mode == "fast" else 0):
-            self(noise.astype(np.uint8))
+        self._follows_image = input_size == AUTO and mode == "fast"
+        self._sizes = Sizes(runtime, self._set_up)
+        if mode == "fast":
+            self._warm(runtime)
 
     @classmethod
     def load(
@@ -64,6 +77,7 @@ class Segmenter:
         precision: str = "fp32",
         label_space: str = "model",
         mode: str = "fast",
+        input_size: str | Size = AUTO,
     ) -> "Segmenter":
         """Load a model file, .onnx or .pt, or a bundled model by its name: `default`, `tiny`.
 
@@ -71,12 +85,25 @@ class Segmenter:
         """
         path = weights.resolve(path_or_name)
         runtime = runtimes.load(path, provider=provider, threads=threads, precision=precision)
-        return cls(runtime, label_space=label_space, mode=mode)
+        return cls(runtime, label_space=label_space, mode=mode, input_size=input_size)
 
     @property
     def gives_confidence(self) -> bool:
         """Whether the model's output tells more than labels."""
         return self.manifest.output.kind != "labels"
+
+    def input_size(self, image: Size) -> Size:
+        """Return the input size for images of `image`; both are (height, width)."""
+        spec = self.manifest.input
+        return input_sizes.choose(spec, image) if self._follows_image else spec.size
+
+    def prepare(self, image: Size) -> "Future[Runtime] | None":
+        """Set up what images of `image` (height, width) need, in a thread of its own.
+
+        Returns None where it is ready. An image that comes earlier waits for it.
+        """
+        future = self._sizes.start(self.input_size(image))
+        return None if future is None or future.done() else future
 
     def check_min_confidence(self, min_confidence: float) -> None:
         """Raise ModelError when `min_confidence` is set for a model that gives labels alone."""
@@ -114,14 +141,15 @@ class Segmenter:
 
     def _fast(self, image: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
         """Resize once to the network, and its scores once to the image."""
-        spec = self.manifest.input
-        fitted = images.fit(image, spec.size, spec.resize, spec.pad_value)
+        spec, size = self.manifest.input, (image.shape[0], image.shape[1])
+        chosen = self.input_size(size)
+        runtime = self._sizes.get(chosen)
+        fitted = images.fit(image, chosen, spec.resize, spec.pad_value)
         x = self.to_input(fitted.image)
         clock.stage("preprocess")
-        y = self._runtime.run(x)
+        y = runtime.run(x)
         clock.stage("network")
-        size = (image.shape[0], image.shape[1])
-        return self._runtime.decode(y, fitted.inside, size, with_confidence=with_confidence)
+        return runtime.decode(y, fitted.inside, size, with_confidence=with_confidence)
 
     def _official(self, image: Bytes, with_confidence: bool, clock: "_Stages") -> Decoded:
         """Do as the official code does in tests."""
@@ -135,6 +163,19 @@ class Segmenter:
         decoded = official_mode.segment(image, spec, output, run, with_confidence=with_confidence)
         clock.stage("network")
         return decoded
+
+    def _set_up(self, size: Size) -> Runtime:
+        """Return the network for inputs of `size`, warm."""
+        runtime = self._runtime.at(size)
+        self._warm(runtime)
+        return runtime
+
+    def _warm(self, runtime: Runtime) -> None:
+        size = runtime.manifest.input.size
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+        for _ in range(WARM_UPS):
+            y = runtime.run(self.to_input(noise))
+        runtime.decode(y, size, size, with_confidence=self.gives_confidence)
 
     def to_input(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Normalise and lay out an image as the manifest says; a view when it takes bytes.
@@ -158,6 +199,16 @@ def _normalised(spec: InputSpec) -> NDArray[np.float32]:
     byte = np.arange(256.0)[:, None, None]
     mean, std = np.asarray(spec.mean, np.float64), np.asarray(spec.std, np.float64)
     return np.asarray((spec.scale * byte - mean) / std, np.float32)
+
+
+def _sized(runtime: Runtime, wanted: str | Size) -> Runtime:
+    """Return a runtime of the size that is wanted; ModelError where the network takes no such."""
+    size, manifest = input_sizes.parse(wanted), runtime.manifest
+    if size is None or size == manifest.input.size:
+        return runtime
+    if not runtime.takes_any_size:
+        input_sizes.check(manifest.name, manifest.input, size)
+    return runtime.at(size)
 
 
 def _check_mode(mode: str, runtime: Runtime) -> None:

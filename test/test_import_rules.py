@@ -54,7 +54,7 @@ ALLOWED = {
 FLOORS = (
     "errors", "files", "interrupts", "labels", "manifest", "images", "compressed", "messages",
     "drawing", "clocks", "monitor", "group_words", "qos", "hold", "cards", "weights", "catalogue",
-    "decoding", "models", "runtimes", "segmenter", "camera_faults",
+    "decoding", "models", "runtimes", "input_sizes", "segmenter", "camera_faults",
     "parameters", "occupancy", "launch_arguments", "fastdds", "nodes",
     "bags", "nav2", "offline", "metrics", "reporting", "live", "evaluation",
     "checkpoints", "quantization", "training", "bench", "doctor", "demo", "predict", "cli",

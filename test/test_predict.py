@@ -39,6 +39,24 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+def test_the_network_runs_at_the_size_that_is_asked_for(
+    images: Path, make_model: Make, tmp_path: Path
+) -> None:
+    card = {"size": [32, 48], "layout": "NHWC", "color": "RGB", "dtype": "uint8", "multiple": 8}
+    model, masks = make_model(input=card), {}
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    cv2.imwrite(str(images / "c.png"), noise)
+    command = ["predict", str(images), "--model", str(model), "--masks"]
+    for size in ("auto", "8x48", "16x16"):
+        out = tmp_path / size
+        assert cli.main([*command, "--input-size", size, "-o", str(out)]) == 0
+        masks[size] = cv2.imread(str(out / "c.png"), cv2.IMREAD_UNCHANGED)
+        segmenter = Segmenter.load(model, input_size=size)
+        assert (masks[size] == segmenter(noise, "bgr8").labels).all()
+    assert (masks["auto"] != masks["16x16"]).any()
+    assert cli.main([*command, "--input-size", "9x16", "-o", str(tmp_path / "no")]) == 1
+
+
 def test_a_folder_gives_overlays_masks_and_the_shares_of_classes(
     images: Path, make_model: Make, tmp_path: Path, capsys: Said
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seg_perception import input_sizes
 from seg_perception.checkpoints.graphs import OPSET
 from seg_perception.decoding import outputs
 from seg_perception.decoding.outputs import Masks
@@ -22,12 +23,13 @@ from seg_perception.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpe
 from seg_perception.models.folding import check_size
 from seg_perception.models.layers import fastest_form, simplified, written_as
 from seg_perception.runtimes import Runtime
-from seg_perception.runtimes.onnx import OnnxRuntime
+from seg_perception.runtimes.onnx import FREE_SIDES, OnnxRuntime
 from seg_perception.runtimes.onnx_file import OnnxFile
 
 TOLERANCE = 1e-5  # largest difference allowed, as a share of the largest |logit| ...
 SPREADS = 10.0  # of a query's mask over space: TOLERANCE of them is the goldens' 1e-4
 NOISE = 5.0  # ... or as a multiple of the network's own float32 rounding, where that is larger
+ASPECTS = ((9, 16), (2, 1))  # of free sizes that are compared: height and width of an image
 TIE = 1e-4  # two scores this close are a tie: either label is right
 
 
@@ -95,20 +97,29 @@ class FromBytes(nn.Module):
 
 
 def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
-    """Write `network` as ONNX at `manifest.input.size`.
+    """Write `network` as ONNX at `manifest.input.size` and, where it can, for all its multiples.
 
     `manifest.input` tells how its float32 (1,3,H,W) input was normalised in training. The file
     takes uint8 images in BGR, carries the manifest with the sha256 of its weights, passes
-    onnx.checker and equals the torch network on seeded images; only then it is renamed to `path`.
-    Raises ModelError or ManifestError, and leaves nothing behind, when it does not.
+    onnx.checker and equals the torch network on seeded images, wide and tall ones too where the
+    size is free; only then it is renamed to `path`. Raises ModelError or ManifestError, and leaves
+    nothing behind, when it does not.
     """
     trained = manifest.input
     spec = InputSpec(
-        size=trained.size, layout="NHWC", color="BGR", dtype="uint8", resize=trained.resize
+        size=trained.size,
+        layout="NHWC",
+        color="BGR",
+        dtype="uint8",
+        resize=trained.resize,
+        multiple=multiple_of(network, trained),
     )
     network = network.float().cpu().eval()
     trained.check()
-    check_size(network, trained.size)
+    shapes = ASPECTS if spec.multiple else ()
+    sizes = dict.fromkeys((spec.size, *(input_sizes.choose(spec, shape) for shape in shapes)))
+    for size in sizes:
+        check_size(network, size)
     with atomic_write(path) as temporary:
         graph = _trace(FromBytes(network, trained), spec, manifest.output)
         onnx.checker.check_model(graph, full_check=True)
@@ -118,12 +129,30 @@ def export_onnx(network: nn.Module, manifest: Manifest, path: Path) -> Exported:
         entry.key, entry.value = METADATA_KEY, manifest.to_json()
         onnx.save(graph, str(temporary))
         del graph  # gigabytes, for the largest networks
-        parity = compare(network, OnnxRuntime(temporary), trained)
+        runtime = OnnxRuntime(temporary)
+        parity = _worst([compare(network, runtime.at(size), trained) for size in sizes])
         if parity.is_broken():
             raise ModelError(
                 f"the exported file differs from the network: {parity.text()}; nothing was written"
             )
     return Exported(manifest, parity)
+
+
+def multiple_of(network: nn.Module, spec: InputSpec) -> int | None:
+    """Return of what height and width may be multiples in a file of `network`.
+
+    None where the network is of one size, where the file's own is none of them, or where images
+    keep their shape on their way to the network.
+    """
+    multiple = getattr(network, "multiple", None)
+    if multiple is None or spec.resize != "stretch" or any(n % multiple for n in spec.size):
+        return None
+    return int(multiple)
+
+
+def _worst(parities: list[Parity]) -> Parity:
+    """Return a broken one, or else the one with the largest difference."""
+    return max(parities, key=lambda parity: (parity.is_broken(), parity.difference))
 
 
 @torch.no_grad()
@@ -242,6 +271,8 @@ def _trace(module: nn.Module, spec: InputSpec, output: OutputSpec) -> onnx.Model
     buffer = io.BytesIO()
     image = torch.zeros(spec.shape, dtype=torch.uint8)
     form = fastest_form(module.eval(), image)
+    # Of the image, whose axes are batch, height, width, channels.
+    free = {"image": dict(enumerate(FREE_SIDES, start=1))} if spec.multiple else None
     with warnings.catch_warnings(), torch.no_grad(), written_as(form):
         # The tracing exporter writes the leaner static graph, and says that it is the older one.
         warnings.simplefilter("ignore")
@@ -252,6 +283,7 @@ def _trace(module: nn.Module, spec: InputSpec, output: OutputSpec) -> onnx.Model
             input_names=["image"],
             output_names=names,
             opset_version=OPSET,
+            dynamic_axes=free,
             dynamo=False,
         )
     return onnx.load_from_string(buffer.getvalue())

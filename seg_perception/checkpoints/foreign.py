@@ -51,6 +51,11 @@ def import_onnx(
         )
     model = graphs.read_graph(network)
     described = describe(model, network, card, size, out)
+    if described.manifest.input.multiple is not None:
+        raise ManifestError(
+            f"the card says input multiple {described.manifest.input.multiple}, and {network} is "
+            "imported for one size: leave multiple out; exports of checkpoints have it"
+        )
     names = f"{card} and {network}" if card else f"{network} and what it says of itself"
     graphs.widen(model.graph)
     _simplify(model, described.manifest, network, names)

@@ -11,7 +11,7 @@ import torch
 from seg_perception import catalogue
 from seg_perception.checkpoints import MODEL_KINDS
 from seg_perception.checkpoints.class_card import class_card, data_set_card
-from seg_perception.checkpoints.export import Exported, compare, export_onnx
+from seg_perception.checkpoints.export import Exported, compare, export_onnx, multiple_of
 from seg_perception.checkpoints.official import Loaded, load_checkpoint
 from seg_perception.checkpoints.source import Source
 from seg_perception.errors import ModelError
@@ -70,6 +70,8 @@ def write(prepared: Prepared, out: Path) -> Exported:
     if out.suffix == ".onnx":
         return export_onnx(network, manifest, out)
     check_size(network, manifest.input.size)
+    multiple = multiple_of(network, manifest.input)
+    manifest = replace(manifest, input=replace(manifest.input, multiple=multiple))
     threads = torch.get_num_threads()  # which a runtime sets for the whole process
     runtime = TorchRuntime(network, manifest, threads=threads)
     parity = compare(network, runtime, manifest.input, images=1)
@@ -87,7 +89,7 @@ def export_model(model: Path, out: Path, *, size: tuple[int, int] | None = None)
     check_output(out, kinds=(".onnx",), sources=(model,))
     network, manifest = read_model(model)
     if size is not None:
-        manifest = replace(manifest, input=replace(manifest.input, size=size))
+        manifest = replace(manifest, input=replace(manifest.input, size=size, multiple=None))
     return export_onnx(network, manifest, out)
 
 

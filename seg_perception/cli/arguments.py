@@ -82,6 +82,15 @@ def positive(text: str) -> float:
     return value
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add which network runs, and at which size."""
+    parser.add_argument("--model", default="default", help="a model file or name")
+    parser.add_argument(
+        "--input-size", default="auto", metavar="auto|HEIGHTxWIDTH",
+        help="size that the network runs at; auto has the images' shape where the file allows it",
+    )  # fmt: skip
+
+
 def size(text: str) -> tuple[int, int]:
     """Return (height, width), or the error that argparse shows."""
     height, separator, width = text.partition("x")

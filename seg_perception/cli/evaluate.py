@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--model", action="append", required=True, metavar="MODEL[,KEY=VALUE...]",
         help="a model file or name; several are compared with the first. Keys: provider, threads, "
-        "precision, mode, min_confidence",
+        "precision, mode, input_size, min_confidence",
     )  # fmt: skip
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument(

@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from seg_perception.cli.arguments import Commands
+from seg_perception.cli.arguments import Commands, add_model
 
 
 def add(commands: Commands) -> None:
     """Add the command and its options."""
     parser = commands.add_parser("label", help="copy a bag, with masks next to its images")
     parser.add_argument("bag", type=Path, help="rosbag2: a folder, or an mcap or db3 file")
-    parser.add_argument("--model", default="default", help="a model file or name")
+    add_model(parser)
     parser.add_argument("--image-topic", help="images, where the bag has several topics")
     parser.add_argument("-o", "--out", type=Path, required=True, help="OUT.mcap")
     parser.set_defaults(command=run, extra="evaluate")
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         task = progress.add_task("labelling", total=None)
         labelled = label_bag(
             options.bag,
-            Segmenter.load(options.model),
+            Segmenter.load(options.model, input_size=options.input_size),
             options.out,
             image_topic=options.image_topic,
             on_image=lambda done, of: progress.update(task, completed=done, total=of),

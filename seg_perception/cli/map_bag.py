@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from seg_perception.cli.arguments import Commands, add_placement, placement
+from seg_perception.cli.arguments import Commands, add_model, add_placement, placement
 
 
 def add(commands: Commands) -> None:
     """Add the command and its options."""
     parser = commands.add_parser("map", help="draw the map from above that a bag's images give")
     parser.add_argument("bag", type=Path, help="rosbag2: a folder, or an mcap or db3 file")
-    parser.add_argument("--model", default="default", help="a model file or name")
+    add_model(parser)
     parser.add_argument("--image-topic", help="images, where the bag has several topics")
     add_placement(parser)
     parser.add_argument("--resolution", type=float, default=0.1, help="metres a cell")
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     costmap = Costmap.read(options.nav2) if options.nav2 is not None else None
     mapped = map_bag(
         options.bag,
-        Segmenter.load(options.model),
+        Segmenter.load(options.model, input_size=options.input_size),
         placement(options),
         options.out,
         settings=Settings(

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_perception.cli.arguments import Commands
+from seg_perception.cli.arguments import Commands, add_model
 from seg_perception.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
         "sources", type=Path, nargs="+", metavar="SOURCE",
         help="images, folders of images, videos, /dev/videoN until Ctrl-C",
     )  # fmt: skip
-    parser.add_argument("--model", default="default", help="a model file or name")
+    add_model(parser)
     parser.add_argument(
         "-o", "--out", type=Path, metavar="OUT",
         help="folder: OUT/NAME.jpg overlays, a video of them OUT/NAME.mp4 (default: a contact "
@@ -73,7 +73,10 @@ def run(options: argparse.Namespace) -> int:
 
         outputs = Outputs(options.out, options.masks, options.color, show, unreadable.append)
         damage = predict(
-            Segmenter.load(options.model), options.sources, outputs, is_over=interrupted.is_set
+            Segmenter.load(options.model, input_size=options.input_size),
+            options.sources,
+            outputs,
+            is_over=interrupted.is_set,
         )
     if not options.json:
         table.print()

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from seg_perception.errors import UsageError
+from seg_perception import input_sizes
+from seg_perception.errors import ModelError, UsageError
 from seg_perception.segmenter import Segmenter
 
 
@@ -16,6 +17,7 @@ class ModelSetting:
     threads: int = 1
     precision: str = "fp32"
     mode: str = "fast"
+    input_size: str = input_sizes.AUTO
     min_confidence: float = 0.0
 
     @classmethod
@@ -45,6 +47,7 @@ class ModelSetting:
             threads=self.threads,
             precision=self.precision,
             mode=self.mode,
+            input_size=self.input_size,
         )
         segmenter.check_min_confidence(self.min_confidence)
         return segmenter
@@ -61,4 +64,8 @@ class ModelSetting:
             raise UsageError(f"{text!r}: threads is {self.threads}; give at least 1")
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"{text!r}: min_confidence is {self.min_confidence}; give 0 to 1")
+        try:
+            input_sizes.parse(self.input_size)
+        except ModelError as error:
+            raise UsageError(f"{text!r}: {error}") from error
         return self

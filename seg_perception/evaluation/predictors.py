@@ -77,6 +77,7 @@ class LivePredictor(AbstractContextManager["LivePredictor"]):
             parameters={
                 "precision": setting.precision,
                 "mode": setting.mode,
+                "input_size": setting.input_size,
                 "min_confidence": str(setting.min_confidence),
             },
             rate=rate,

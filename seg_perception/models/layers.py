@@ -65,6 +65,9 @@ class Upsampled(nn.Module):
     backbone: nn.Module
     decode_head: nn.Module
     align_corners = False
+    # Of height and width: where both are whole multiples of it every ratio inside is a whole
+    # number, the same for all such sizes. None where the network is of one size.
+    multiple: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.decode_head(self.backbone(x))
@@ -150,6 +153,9 @@ def resize_bilinear(x: Tensor, size: tuple[int, int], *, align_corners: bool = F
     """Resize (N,C,H,W) bilinearly to `size` (height, width)."""
     height, width = (int(s) for s in x.shape[2:])
     _note(size[0] % height == 0 and size[1] % width == 0)
+    if _form.get() is Form.BLOCKED:  # a factor: true of every size that is a multiple
+        factor = (size[0] / height, size[1] / width)
+        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=align_corners)
     if _form.get() is not Form.MATRICES:
         return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
     rows = _resizing_matrix(height, size[0], align_corners).to(x)
@@ -180,6 +186,8 @@ def pool_adaptive(x: Tensor, size: tuple[int, int]) -> Tensor:
     whole = height % size[0] == 0 and width % size[1] == 0
     _note(whole)
     form = _form.get()
+    if whole and form is Form.BLOCKED:
+        return F.avg_pool2d(x, (height // size[0], width // size[1]))
     if whole or form is Form.TORCH:
         return F.adaptive_avg_pool2d(x, size)
     if form is Form.PLAIN:

@@ -67,7 +67,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         x = self.proj(x)
-        size = (int(x.shape[2]), int(x.shape[3]))
+        size = (x.shape[2], x.shape[3])  # no int(): an export may leave them free
         return self.norm(x.flatten(2).transpose(1, 2)), size  # N T C
 
 
@@ -290,6 +290,8 @@ class FusedConvHead(nn.Module):
 
 class SegFormer(Upsampled):
     """Segment a normalised RGB image (N,3,H,W) float32 into logits (N,K,H/4,W/4)."""
+
+    multiple = 32
 
     def __init__(self, config: SegFormerConfig, num_classes: int) -> None:
         super().__init__()

@@ -123,9 +123,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
-        q = self.to_q(x).reshape(n, self.heads, KEY_DIM, h * w).transpose(2, 3)  # N h T k
-        k = self.to_k(x).reshape(n, self.heads, KEY_DIM, h * w)  # N h k T
-        v = self.to_v(x).reshape(n, self.heads, VALUE_DIM, h * w).transpose(2, 3)  # N h T v
+        q = self.to_q(x).reshape(n, self.heads, KEY_DIM, -1).transpose(2, 3)  # N h T k
+        k = self.to_k(x).reshape(n, self.heads, KEY_DIM, -1)  # N h k T
+        v = self.to_v(x).reshape(n, self.heads, VALUE_DIM, -1).transpose(2, 3)  # N h T v
         mixed = (q @ k).softmax(dim=-1) @ v  # N h T v
         out: Tensor = self.proj(mixed.transpose(2, 3).reshape(n, self.heads * VALUE_DIM, h, w))
         return out
@@ -237,3 +237,4 @@ class TopFormer(Upsampled):
         super().__init__()
         self.backbone = Backbone(config)
         self.decode_head = SimpleHead(config, num_classes)
+        self.multiple = 32 * config.token_stride

@@ -39,6 +39,7 @@ class Camera:
         self._camera_info: CameraInfo | None = None
         self._watch = CameraWatch()
         self.fault = ""  # of the newest image
+        self.input_size = ""  # that the network runs at for the newest image
 
     # Lifecycle
 

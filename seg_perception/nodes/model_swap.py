@@ -31,13 +31,14 @@ def load(parameters: SegmentationParameters) -> Segmenter:
             precision=parameters.precision,
             label_space=parameters.label_space,
             mode=parameters.mode,
+            input_size=parameters.input_size,
         )
 
 
 def _key(parameters: SegmentationParameters) -> _Key:
     """Return what decides how a model is loaded."""
     p = parameters
-    return p.model, p.provider, p.threads, p.precision, p.label_space, p.mode
+    return p.model, p.provider, p.threads, p.precision, p.label_space, p.mode, p.input_size
 
 
 class ModelSwap:

@@ -12,7 +12,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
+from seg_perception import images
 from seg_perception.errors import SegPerceptionError
+from seg_perception.input_sizes import Size, text_of
 from seg_perception.monitor import StreamMonitor
 from seg_perception.nodes import image_encodings
 from seg_perception.nodes.camera import Camera
@@ -20,6 +22,7 @@ from seg_perception.nodes.label_info import MISSING, LabelInfo
 from seg_perception.nodes.lifecycle_node import WARN_PERIOD, Health, PerceptionLifecycleNode, sender
 from seg_perception.nodes.model_swap import ModelSwap, SwappingParameterService, load
 from seg_perception.nodes.process import run
+from seg_perception.nodes.watchdog import WATCHDOG
 from seg_perception.nodes.worker import Info
 from seg_perception.parameters import SegmentationParameters
 from seg_perception.segmenter import Segmenter
@@ -89,7 +92,8 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
             if not camera.judge(image, message.header, parameters):
                 self.get_logger().warning(camera.fault, throttle_duration_sec=WARN_PERIOD)
                 return
-            # 3. The image becomes labels.
+            # 3. The image becomes labels, at the input size of its shape.
+            self._set_up(segmenter, camera, images.size_of(*image))
             result = segmenter(
                 image.image,
                 image.encoding,
@@ -104,6 +108,16 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
             stages = {"decode_message": (decoded - started) * 1000, **result.timing,
                       "total": total * 1000}  # fmt: skip
             monitor.on_published(time.monotonic(), self._age(message.header), stages)
+
+    def _set_up(self, segmenter: Segmenter, camera: Camera, size: Size) -> None:
+        """Wait until images of `size` can be segmented; the other cameras go on meanwhile."""
+        camera.input_size = text_of(segmenter.input_size(size))
+        ready = segmenter.prepare(size)
+        if ready is not None:
+            text = f"setting the network up for {camera.input_size}"
+            self.get_logger().info(text, throttle_duration_sec=WARN_PERIOD)
+            with WATCHDOG.paused():
+                self._worker.serve_until(ready, camera)
 
     # Parameters and services
 
@@ -174,6 +188,7 @@ class SegmentationNode(PerceptionLifecycleNode[Camera, SegmentationParameters]):
             "model": parameters.model,
             "provider": segmenter.provider if segmenter else "",
             "threads": str(parameters.threads),
+            "input_size": camera.input_size if camera is not None else "",
             **(camera.values(now) if camera is not None else StreamMonitor().values(now)),
         }
 

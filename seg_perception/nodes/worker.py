@@ -1,13 +1,14 @@
 """One thread for the heavy work, and a callback group that holds messages back meanwhile."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock, Thread, current_thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
+POLL_S = 0.01  # between looks at the other sources while one waits
 Info = dict[str, Any]  # what the middleware knows of a message
 Taken = tuple[Any, Info]
 
@@ -44,6 +45,7 @@ class Worker(CallbackGroup, Generic[AnySource]):
         self._lock = Lock()
         self._is_busy = False
         self._sources: list[AnySource] = []  # the one served longest ago first
+        self._waiting: list[AnySource] = []  # whose message is being processed and waits
 
     def open(self, sources: Sequence[AnySource]) -> None:
         """Serve these sources from now on."""
@@ -69,6 +71,21 @@ class Worker(CallbackGroup, Generic[AnySource]):
             if taken is not None:
                 self._is_busy = True
                 self._job = self._pool.submit(self._serve, (source, taken))
+
+    def serve_until(self, ready: "Future[Any]", waiting: AnySource) -> None:
+        """Process messages of other sources until `ready` is done.
+
+        Called while a message of `waiting` is processed, which needs what `ready` gives.
+        """
+        self._waiting.append(waiting)
+        while not ready.done():
+            taken = self._next_other()
+            if taken is None:
+                wait([ready], POLL_S)
+            else:
+                source, (message, info) = taken
+                self._process(source, message, info)
+        self._waiting.remove(waiting)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Start a job, which handles its own errors."""
@@ -113,12 +130,29 @@ class Worker(CallbackGroup, Generic[AnySource]):
     def _next(self, served: AnySource | None = None) -> tuple[AnySource, Taken] | None:
         """Return the waiting message of the source served longest ago; rest where none waits."""
         with self._lock:
-            if served is not None and served in self._sources:
-                self._sources.remove(served)
-                self._sources.append(served)
-            for source in self._sources:
-                taken = source.take()
-                if taken is not None:
-                    return source, taken
-            self._is_busy = False
-            return None
+            if served is not None:
+                self._move_back(served)
+            taken = _take(self._sources)
+            self._is_busy = taken is not None
+            return taken
+
+    def _next_other(self) -> tuple[AnySource, Taken] | None:
+        """Return the waiting message of the first source that does not wait itself."""
+        with self._lock:
+            taken = _take([source for source in self._sources if source not in self._waiting])
+            if taken is not None:
+                self._move_back(taken[0])
+            return taken
+
+    def _move_back(self, served: AnySource) -> None:
+        if served in self._sources:
+            self._sources.remove(served)
+            self._sources.append(served)
+
+
+def _take(sources: Sequence[AnySource]) -> tuple[AnySource, Taken] | None:
+    for source in sources:
+        taken = source.take()
+        if taken is not None:
+            return source, taken
+    return None

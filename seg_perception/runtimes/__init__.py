@@ -32,6 +32,13 @@ class Runtime(Protocol):
         """Turn an output of `run` into labels and confidence of `size`; see outputs.decode."""
         ...
 
+    def at(self, size: tuple[int, int]) -> "Runtime":
+        """Return the same network for inputs of `size` (height, width).
+
+        Its manifest says that size. Raises ManifestError or ModelError where it takes no such.
+        """
+        ...
+
     def scores(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return class scores (K,h,w) of an input of any size that the network can take."""
         ...

@@ -1,6 +1,8 @@
 """ONNX Runtime: load a self-describing ONNX file, check it against its manifest, run it."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 VERSION = str(ort.__version__)
+# Names of the height and width of an input of any size. With values for them when it opens a file,
+# ONNX Runtime makes the same of it as of a file of that size.
+FREE_SIDES = ("height", "width")
 
 # What ONNX Runtime says of a file that is well-formed but not for it, and what helps.
 NEWER = (
@@ -64,17 +69,26 @@ class OnnxRuntime:
                 "set provider to cpu"
             )
         self.provider = provider
+        self._path, self._threads = path, threads
         file = OnnxFile(path)
         file.check_external_data()
-        self._session = open_session(path, PROVIDERS[provider], threads)
+        try:
+            self.manifest = file.manifest()
+        except ManifestError:
+            open_session(path)  # says so itself where the file is no model at all
+            raise
+        self._open()
+
+    def _open(self) -> None:
+        """Open a session for inputs of the manifest's size."""
+        provider, size = self.provider, self.manifest.input.size
+        self._session = open_session(self._path, PROVIDERS[provider], self._threads, size=size)
         active = self._session.get_providers()[0]
         if active != PROVIDERS[provider]:
             raise ProviderError(
                 f"provider {provider!r} was asked for but ONNX Runtime fell back to {active}; "
                 "its libraries are missing or do not fit: repair them, or set provider to cpu"
             )
-        self.manifest = file.manifest()
-        self._path = path
         self._inputs = ports(self._session.get_inputs())
         self._input, self._outputs = self._agree(ports(self._session.get_outputs()))
 
@@ -109,6 +123,21 @@ class OnnxRuntime:
         """Turn an output of `run` into labels and confidence of `size`; see outputs.decode."""
         return outputs.decode(y, self.manifest, inside, size, with_confidence=with_confidence)
 
+    def at(self, size: tuple[int, int]) -> "OnnxRuntime":
+        """Open the file again for inputs of `size`.
+
+        Raises ManifestError where it takes its own alone, ModelError where another file is in its
+        place by now.
+        """
+        if size == self.manifest.input.size:
+            return self
+        if self.manifest.sha256:
+            OnnxFile(self._path).check_sha256(self.manifest.sha256)
+        other = copy.copy(self)
+        other.manifest = replace(self.manifest, input=replace(self.manifest.input, size=size))
+        other._open()
+        return other
+
     def scores(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return class scores (K,h,w); the file takes images of one size alone."""
         wanted = self.manifest.input.shape
@@ -137,9 +166,16 @@ def available() -> list[str]:
 
 
 def open_session(
-    path: Path, provider: str = PROVIDERS["cpu"], threads: int = 1
+    path: Path,
+    provider: str = PROVIDERS["cpu"],
+    threads: int = 1,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> ort.InferenceSession:
-    """Open any ONNX file with the options that the product runs with."""
+    """Open any ONNX file with the options that the product runs with.
+
+    `size` (height, width) is that of the input where the file leaves it free.
+    """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
@@ -147,6 +183,8 @@ def open_session(
     # Spinning wins little on a free machine and loses much on a loaded one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    for name, side in zip(FREE_SIDES, size or (), strict=False):
+        options.add_free_dimension_override_by_name(name, side)
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises types of its own, most of them Exception's

@@ -4,6 +4,7 @@ The file holds a manifest and a state dict, no code; the network is built from i
 name. Images go up as bytes, are normalised on the device, and come back as labels.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,12 +77,7 @@ class TorchRuntime:
             self._forward: Callable[[Tensor], Tensor | Masks] = (
                 torch.compile(self._eager, dynamic=False) if compiled else self._eager
             )
-            if self._device.type == "cuda":
-                allow_tf32(products=self._tf32, convolutions=self._tf32)
-                with _timed_kernels():
-                    self._captured = _Captured(
-                        self._forward, self.manifest.input.shape, self._device
-                    )
+            self._capture()
         if precision == "fp16":
             self._check_range()
 
@@ -92,6 +88,24 @@ class TorchRuntime:
         """Load a .pt model file; each error names the next step."""
         network, manifest = read_model(path)
         return cls(network, manifest, provider=provider, threads=threads, precision=precision)
+
+    def _capture(self) -> None:
+        """Make a CUDA graph of the manifest's input size, where there is CUDA."""
+        if self._device.type != "cuda":
+            return
+        allow_tf32(products=self._tf32, convolutions=self._tf32)
+        with _timed_kernels():
+            self._captured = _Captured(self._forward, self.manifest.input.shape, self._device)
+
+    def at(self, size: tuple[int, int]) -> "TorchRuntime":
+        """Return the same weights for inputs of `size`; ModelError where the network takes none."""
+        if size == self.manifest.input.size:
+            return self
+        other = copy.copy(self)
+        other.manifest = replace(self.manifest, input=replace(self.manifest.input, size=size))
+        with _told(f"the network {self.manifest.name!r} cannot be set up for {size}"):
+            other._capture()
+        return other
 
     def run(self, x: NDArray[np.uint8]) -> Tensor | Masks:
         """Return what the network gives of uint8 (1,H,W,3), float32 on the device.

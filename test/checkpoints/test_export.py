@@ -1,6 +1,7 @@
 """Exported files equal their network at any input size, or are not written."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from seg_perception.bench.plain_export import export_plain
 from seg_perception.catalogue import MEAN, STD
 from seg_perception.checkpoints import export
 from seg_perception.checkpoints.export import Parity, export_onnx
-from seg_perception.errors import ModelError
+from seg_perception.errors import ManifestError, ModelError
 from seg_perception.manifest import InputSpec, Manifest, OutputSpec
 from seg_perception.models import create_model
 from seg_perception.models.layers import (
@@ -146,3 +147,68 @@ def test_the_form_follows_the_ratios_inside(
     size: tuple[int, int], form: Form, network: torch.nn.Module
 ) -> None:
     assert fastest_form(network, torch.zeros(1, 3, *size)) is form
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "multiple"),
+    [("topformer_tiny", (128, 192), 64), ("segformer_b0", (96, 64), 32)],
+)
+def test_a_file_of_a_free_size_equals_the_network_at_every_size(
+    arch: str, size: tuple[int, int], multiple: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = create_model(arch, dataset="camvid" if "top" in arch else "ade20k")
+    classes = 11 if "top" in arch else 150
+    written = export_onnx(network, manifest(size, classes), tmp_path / "m.onnx").manifest
+    assert written.input.multiple == multiple
+    runtime = OnnxRuntime(tmp_path / "m.onnx")
+    trained = manifest(size, classes).input
+    for sides in ((1, 1), (1, 6), (5, 2), (3, 7)):
+        other = (sides[0] * multiple, sides[1] * multiple)
+        parity = export.compare(network, runtime.at(other), trained)
+        assert not parity.is_broken(), parity.text()
+
+
+def test_a_file_of_a_free_size_is_that_of_its_size_when_it_runs(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ONNX Runtime makes of it is the same to the last bit."""
+    size = (192, 320)
+    export_onnx(network, manifest((128, 192)), tmp_path / "free.onnx")
+    monkeypatch.setattr(export, "multiple_of", lambda *_: None)
+    export_onnx(network, manifest(size), tmp_path / "fixed.onnx")
+    image = np.random.default_rng(1).integers(0, 256, (1, *size, 3)).astype(np.uint8)
+    free, fixed = (OnnxRuntime(tmp_path / f"{name}.onnx") for name in ("free", "fixed"))
+    assert (free.at(size).run(image) == fixed.run(image)).all()
+
+
+def test_other_files_have_one_size(network: torch.nn.Module, tmp_path: Path) -> None:
+    padded = replace(manifest((128, 192)), input=InputSpec((128, 192), resize="keep_ratio_pad"))
+    other = create_model("afformer_tiny", dataset="ade20k")
+    for i, (given, card) in enumerate(
+        [(network, manifest((96, 128))), (network, padded), (other, manifest((64, 128), 150))]
+    ):
+        path = tmp_path / f"{i}.onnx"
+        assert export_onnx(given, card, path).manifest.input.multiple is None
+        with pytest.raises(ManifestError, match=r"the network takes \(1, "):
+            OnnxRuntime(path).at((128, 256))
+
+
+def test_a_graph_that_fits_one_size_alone_is_not_written_as_free(tmp_path: Path) -> None:
+    class Positions(torch.nn.Module):
+        """Adds what it learned of each place, and says that it takes any size."""
+
+        multiple = 32
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 3, 8, 8)
+            self.places = torch.nn.Parameter(torch.ones(1, 3, 8, 12))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.first(x) + self.places
+            return y
+
+    with pytest.raises(ModelError, match="cannot take images of"):
+        export_onnx(Positions(), manifest((64, 96), 3), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []

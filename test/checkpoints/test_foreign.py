@@ -279,6 +279,11 @@ DISAGREEMENTS = [
     ({}, {"kind": "labels"}, "needs float32, the network gives .*int64 .*: say kind: labels"),
     ({"output": {"kind": "probabilities"}}, {}, "scores reach 0 to 10: say kind: logits"),
     ({}, {"kind": "probabilities"}, "lie in 0..1 and sum to 1: say kind: probabilities"),
+    (
+        {"input": {"size": list(SIZE), "dtype": "uint8", "multiple": 1}},
+        {},
+        "imported for one size: leave multiple out",
+    ),
     ({"sha256": "0" * 64}, {}, "is for weights with sha256 000000000000.*leave sha256 out"),
 ]
 

@@ -91,6 +91,30 @@ def test_both_kinds_of_file_give_the_same_labels(segformer: Path, tmp_path: Path
     assert cli.main(["export", str(again), "-o", str(tmp_path / "x.onnx")]) == 1
 
 
+def test_both_kinds_follow_the_shape_of_the_image(segformer: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (64, 256, 3)).astype(np.uint8)
+    labels, scores = [], []
+    for kind in ("pt", "onnx"):
+        out = tmp_path / f"model.{kind}"
+        chosen = ["--arch", "segformer_b0", "--dataset", "cityscapes", "--size", "96x160"]
+        assert cli.main(["import", str(segformer), *chosen, "-o", str(out)]) == 0
+        segmenter = Segmenter.load(out)
+        assert segmenter.manifest.input.multiple == 32
+        assert segmenter.input_size((64, 256)) == (64, 256)
+        labels.append(segmenter(image, "bgr8").labels)
+        color = segmenter.manifest.input.color
+        x = image if color == "BGR" else np.ascontiguousarray(image[..., ::-1])
+        y = np.asarray(runtimes.load(out).at((64, 256)).run(x[None]))
+        scores.append(rounding.full_scores(y, (64, 256), (64, 256), (64, 256)))
+    near = np.abs(scores[0] - scores[1]).max()
+    assert near <= 1e-4 * np.abs(scores[0]).max()
+    assert rounding.only_ties_differ(*labels, scores[0], near)
+    smaller = tmp_path / "smaller.onnx"  # of no multiples
+    command = ["export", str(tmp_path / "model.pt"), "-o", str(smaller), "--size", "80x160"]
+    assert cli.main(command) == 0
+    assert Segmenter.load(smaller).manifest.input.multiple is None
+
+
 def test_masks_of_queries_are_exported_with_their_class_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = create_model(

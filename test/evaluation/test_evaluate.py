@@ -220,6 +220,7 @@ def test_requirements_decide_the_exit_status(
         (("--model", "tiny,speed=2"), 2, "'speed' is no setting of a model; write MODEL,key=value"),
         (("--model", "tiny,threads=two"), 2, "threads takes no 'two'; give a number"),
         (("--model", "tiny,threads=0"), 2, "threads is 0; give at least 1"),
+        (("--model", "tiny,input_size=wide"), 2, "'wide' is no size: write auto or HEIGHTxWIDTH"),
         (("--model", "tiny,min_confidence=2"), 2, "min_confidence is 2.0; give 0 to 1"),
         (("--measure", "boundary"), 2, "--measure boundary needs truth"),
         (("--measure", "occupancy"), 2, "needs a --bag with CameraInfo and tf, or"),

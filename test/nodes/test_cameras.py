@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 
@@ -14,6 +15,7 @@ from support.graph import NODE, Graph
 
 from seg_perception.messages import stamp_ns, to_array
 from seg_perception.nodes.worker import Worker
+from seg_perception.segmenter import Segmenter
 
 NAMES = ["front", "left", "rear"]
 SLOW = {"wide": 96, "input": {"size": [384, 512], "layout": "NHWC", "color": "RGB",
@@ -130,6 +132,80 @@ def test_every_camera_has_outputs_of_its_own(
     ros.wait_for_status("the image is stamped")
     names = [s.name for s in ros.diagnostics[-1].status]
     assert names == ["segmentation_node: front", "segmentation_node: left"]
+
+
+def test_other_sources_are_served_while_the_message_of_one_waits() -> None:
+    class Node:
+        executor = None
+
+    class Thrice(Stream):
+        def take(self) -> tuple[object, dict[str, object]] | None:
+            return (object(), {}) if served.count(self.name) < 3 else None
+
+    served: list[str] = []
+    ready: Future[None] = Future()
+    ended = Event()
+    waiting, silent = (Stream(n, served, is_silent=True) for n in ("waiting", "silent"))
+
+    def process(stream: Stream, message: object, info: dict[str, object]) -> None:
+        if stream is waiting:
+            worker.serve_until(ready, waiting)
+        served.append(stream.name)
+        if served.count("other") == 3 and not ready.done():
+            ready.set_result(None)
+        if stream is waiting:
+            ended.set()
+
+    worker = Worker(Node(), process)  # type: ignore[arg-type]
+    worker.open([waiting, silent, Thrice("other", served)])
+    worker.serve(waiting, object(), {})
+    assert ended.wait(30)
+    worker.close()
+    worker.end()
+    assert served == ["other", "other", "other", "waiting"]
+
+
+def test_each_camera_has_its_own_input_size_and_exact_labels(
+    ros: Graph, make_model: Callable[..., Path]
+) -> None:
+    free = {"size": [32, 48], "layout": "NHWC", "color": "RGB", "dtype": "uint8", "multiple": 16}
+    model, names = make_model(input=free), ("narrow", "wide")
+    random = np.random.default_rng(0)
+    shapes = {"narrow": (40, 60), "wide": (40, 160)}
+    shots = {n: random.integers(0, 256, (*shapes[n], 3)).astype(np.uint8) for n in names}
+    masks = {n: ros.collect(Image, f"{NODE}/{n}/label_mask") for n in names}
+    cameras = {n: ros.camera(topic=f"/{n}/image") for n in names}
+    ros.start_node(model=model, cameras=list(names))
+    segmenter = Segmenter.load(model)
+    for name in names:
+        answer = ros.ask(cameras[name], ros.image_message(shots[name], stamp=5), masks[name])
+        assert (to_array(answer) == segmenter(shots[name]).labels).all()
+        assert stamp_ns(answer.header) == 5
+
+    def sizes() -> dict[str, str]:
+        return {
+            status.name: next(v.value for v in status.values if v.key == "input_size")
+            for status in ros.diagnostics[-1].status
+        }
+
+    ros.wait(lambda: ros.diagnostics and len(sizes()) == 2 and all(sizes().values()))
+    assert sizes() == {"segmentation_node: narrow": "32x48", "segmentation_node: wide": "16x64"}
+
+
+def test_a_size_of_the_users_choice_runs_and_others_are_refused(
+    ros: Graph, make_model: Callable[..., Path], halves: np.ndarray
+) -> None:
+    free = {"size": [32, 48], "layout": "NHWC", "color": "RGB", "dtype": "uint8", "multiple": 16}
+    masks = ros.collect(Image, f"{NODE}/label_mask")
+    camera = ros.camera()
+    ros.start_node(model=make_model(input=free), input_size="24x48")
+    assert "set auto or 16x48" in ros.wait_for_status("takes multiples of 16").message
+    assert "choose one of auto, HEIGHTxWIDTH" in ros.set("input_size", "24 by 48").reason
+    assert ros.set("input_size", "16x48").successful
+    assert ros.change_state(Transition.TRANSITION_CONFIGURE)
+    assert ros.change_state(Transition.TRANSITION_ACTIVATE)
+    ros.ask(camera, ros.image_message(halves), masks)
+    ros.wait(lambda: ros.values().get("input_size") == "16x48")
 
 
 @pytest.mark.alone

@@ -30,7 +30,8 @@ def write_model(
     """Write a network whose logit c is the mean of channel c over 4x4 blocks, times 0.1.
 
     Where the manifest says `labels` it ends in an argmax. With `wide` it convolves to so many
-    channels and back first, which takes time and changes nothing.
+    channels and back first, which takes time and changes nothing. Where the manifest says
+    `multiple` height and width are free.
     """
     kernel = np.zeros((3, 3, BLOCK, BLOCK), np.float32)
     for c in range(3):
@@ -52,8 +53,12 @@ def write_model(
         ]
         nodes[4].input[0] = "three"
     height, width = size
+    is_free = "multiple" in (manifest or {}).get("input", {})
+    sides = ("height", "width") if is_free else size
     output = helper.make_tensor_value_info(
-        "logits", TensorProto.FLOAT, [1, 3, height // BLOCK, width // BLOCK]
+        "logits",
+        TensorProto.FLOAT,
+        [1, 3, "rows", "columns"] if is_free else [1, 3, height // BLOCK, width // BLOCK],
     )
     if (manifest or {}).get("output", {}).get("kind") == "labels" and "argmax" in path.name:
         nodes.append(helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0))
@@ -63,7 +68,7 @@ def write_model(
     graph = helper.make_graph(
         nodes,
         "brightest",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *sides, 3])],
         [output],
         weights,
     )
