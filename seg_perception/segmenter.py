@@ -65,7 +65,7 @@ class Segmenter:
         self._follows_image = input_size == AUTO and mode == "fast"
         self._sizes = Sizes(runtime, self._set_up)
         if mode == "fast":
-            self._warm(runtime)
+            self._warm(runtime, runs=WARM_UPS)
 
     @classmethod
     def load(
@@ -165,15 +165,15 @@ class Segmenter:
         return decoded
 
     def _set_up(self, size: Size) -> Runtime:
-        """Return the network for inputs of `size`, warm."""
+        """Return the network for inputs of `size`, run once: an image waits for it."""
         runtime = self._runtime.at(size)
-        self._warm(runtime)
+        self._warm(runtime, runs=1)
         return runtime
 
-    def _warm(self, runtime: Runtime) -> None:
+    def _warm(self, runtime: Runtime, *, runs: int) -> None:
         size = runtime.manifest.input.size
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-        for _ in range(WARM_UPS):
+        for _ in range(runs):
             y = runtime.run(self.to_input(noise))
         runtime.decode(y, size, size, with_confidence=self.gives_confidence)
 

@@ -14,6 +14,7 @@ from seg_perception.errors import ManifestError, ModelError
 from seg_perception.input_sizes import MAX_SIZES, Sizes, choose
 from seg_perception.manifest import MAX_SIDE, InputSpec
 from seg_perception.runtimes import Runtime
+from seg_perception.runtimes.onnx_file import OnnxFile
 from seg_perception.segmenter import Segmenter
 
 Make = Callable[..., Path]
@@ -136,6 +137,16 @@ def test_the_size_follows_the_image_and_not_its_bytes(make_model: Make) -> None:
     wide = images.to_rgb(image, "nv12")
     assert (segmenter(image, "nv12").labels == segmenter(wide).labels).all()
     assert segmenter(image, "nv12").labels.shape == (64, 256)
+
+
+def test_another_file_in_the_place_of_the_running_one_is_not_mixed_in(make_model: Make) -> None:
+    spec = {**CARD, "multiple": 16}
+    path = make_model(input=spec)
+    segmenter = Segmenter.load(make_model(input=spec, sha256=OnnxFile(path).weights_sha256()))
+    make_model("model.onnx", input=spec, wide=4)
+    segmenter(noise(32, 48))  # of the file's own size, which is open
+    with pytest.raises(ModelError, match="damaged or changed"):
+        segmenter(noise(16, 64))
 
 
 def test_a_camera_that_changes_its_size_with_every_image_keeps_few_networks() -> None:

@@ -58,7 +58,7 @@ class Config:
     average: float = 0.998  # decay of the weights' moving average
     eval_every: int = 10  # epochs
     eval_scales: tuple[float, ...] = (1.0,)  # network input size / image size
-    export_size: tuple[int, int] = (544, 720)  # height, width of the released file's input
+    export_size: tuple[int, int] = (512, 704)  # height, width of the released file's input
     device: str = "cpu"
     threads: int = 4
     seed: int = 0
