@@ -37,6 +37,16 @@ def text_of(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+def freedom(spec: InputSpec) -> str:
+    """Say at which sizes a file with this input runs."""
+    if spec.multiple is None:
+        return f"runs at {text_of(spec.size)}, whatever the shape of the images"
+    return (
+        f"runs in the shape of the images, {text_of(spec.size)} or as many pixels in multiples of "
+        f"{spec.multiple}"
+    )
+
+
 def check(name: str, spec: InputSpec, size: Size) -> None:
     """Raise ModelError where the model `name` cannot run at `size`; it says what can be set."""
     own, multiple = text_of(spec.size), spec.multiple

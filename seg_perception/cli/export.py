@@ -17,8 +17,13 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export, and print what was written."""
+    from seg_perception import input_sizes
     from seg_perception.checkpoints.zoo import export_model
 
     manifest, parity = export_model(options.model, options.out, size=options.size)
-    print(f"{options.out}: input {manifest.input.shape}, differs by {parity.text()}")
+    spec = manifest.input
+    print(
+        f"{options.out}: input {spec.shape}, {input_sizes.freedom(spec)}; differs by "
+        f"{parity.text()}"
+    )
     return 0

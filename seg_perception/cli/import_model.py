@@ -58,10 +58,13 @@ def run(options: argparse.Namespace) -> int:
         facts = {"architecture": manifest.architecture, "classes": len(manifest.classes), **facts}
         print(json.dumps(facts))
         return 0
+    from seg_perception import input_sizes
+
     spec, kind = manifest.input, manifest.output.kind
     print(
         *texts,
         f"{options.out}: {len(manifest.classes)} classes, {kind}, input {spec.dtype} {spec.shape}; "
+        f"{input_sizes.freedom(spec)}; "
         f"show it with: seg-perception models show {options.out}",
         sep="\n",
     )

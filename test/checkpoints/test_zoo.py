@@ -91,13 +91,16 @@ def test_both_kinds_of_file_give_the_same_labels(segformer: Path, tmp_path: Path
     assert cli.main(["export", str(again), "-o", str(tmp_path / "x.onnx")]) == 1
 
 
-def test_both_kinds_follow_the_shape_of_the_image(segformer: Path, tmp_path: Path) -> None:
+def test_both_kinds_follow_the_shape_of_the_image(
+    segformer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 256, 3)).astype(np.uint8)
     labels, scores = [], []
     for kind in ("pt", "onnx"):
         out = tmp_path / f"model.{kind}"
         chosen = ["--arch", "segformer_b0", "--dataset", "cityscapes", "--size", "96x160"]
         assert cli.main(["import", str(segformer), *chosen, "-o", str(out)]) == 0
+        assert "96x160 or as many pixels in multiples of 32" in capsys.readouterr().out
         segmenter = Segmenter.load(out)
         assert segmenter.manifest.input.multiple == 32
         assert segmenter.input_size((64, 256)) == (64, 256)
@@ -112,6 +115,7 @@ def test_both_kinds_follow_the_shape_of_the_image(segformer: Path, tmp_path: Pat
     smaller = tmp_path / "smaller.onnx"  # of no multiples
     command = ["export", str(tmp_path / "model.pt"), "-o", str(smaller), "--size", "80x160"]
     assert cli.main(command) == 0
+    assert "runs at 80x160, whatever the shape" in capsys.readouterr().out
     assert Segmenter.load(smaller).manifest.input.multiple is None
 
 
