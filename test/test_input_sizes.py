@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seg_perception import images, input_sizes
+from seg_perception import images, input_sizes, weights
 from seg_perception.errors import ManifestError, ModelError
 from seg_perception.input_sizes import MAX_SIZES, Sizes, choose
 from seg_perception.manifest import MAX_SIDE, InputSpec
@@ -63,6 +63,14 @@ def test_shapes_that_no_camera_has_stay_inside_of_what_an_input_may_be() -> None
         size = choose(FREE, image)
         assert all(64 <= side <= MAX_SIDE and side % 64 == 0 for side in size)
     assert choose(FREE, (1, 100_000)) == (64, 8192)
+
+
+@pytest.mark.parametrize("name", weights.BUNDLED)
+def test_the_bundled_models_run_in_the_shape_of_the_camera(name: str) -> None:
+    segmenter = Segmenter.load(name)
+    height, width = segmenter.input_size((270, 480))
+    assert width / height == pytest.approx(16 / 9, rel=0.05)
+    assert segmenter(noise(270, 480)).labels.shape == (270, 480)
 
 
 def test_a_file_of_one_size_keeps_it() -> None:
