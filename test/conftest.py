@@ -12,6 +12,9 @@ from support.brightest import card, write_model
 
 import seg_perception  # noqa: F401  before any test imports onnxruntime: it switches telemetry off
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and torch's threads spin
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
