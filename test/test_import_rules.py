@@ -46,7 +46,7 @@ ALLOWED = {
     "av": ("bags/video.py", "bags/video_stream.py"),
     "matplotlib": ("reporting/charts.py",),
     "PIL": ("predict.py",),
-    "jinja2": ("reporting/report.py",),
+    "jinja2": ("reporting/pages.py",),
     "seg_perception.nodes": NODES,
     "seg_perception.cli": ("cli/",),
 }

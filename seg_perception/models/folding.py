@@ -24,7 +24,7 @@ def fold_norms(network: nn.Module, shape: tuple[int, int, int, int]) -> None:
     (N,3,H,W): modules do not tell. Equal but for float rounding.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
-    for conv_name, norm_name in _pairs(network, shape).items():
+    for conv_name, norm_name in norms_after(network, shape).items():
         conv, norm = modules[conv_name], modules[norm_name]
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
@@ -38,7 +38,7 @@ def fold_norms(network: nn.Module, shape: tuple[int, int, int, int]) -> None:
             network.set_submodule(name, nn.Identity())
 
 
-def _pairs(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
+def norms_after(network: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
     """Return the name of the norm for each convolution that feeds it and nothing else."""
     bare, seen = _without_data(network), _Readers()
     made: dict[str, list[int]] = defaultdict(list)  # by convolution: ids of its outputs

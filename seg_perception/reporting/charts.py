@@ -174,6 +174,22 @@ def trade_chart(points: Mapping[str, tuple[float, float]]) -> str:
     return _svg(figure)
 
 
+def curve_chart(curves: Mapping[str, Sequence[tuple[float, float]]], across: str) -> str:
+    """Draw curves of (x, y), each in a panel of its own above the next; `across` names x."""
+    held = {name: points for name, points in curves.items() if points}
+    if not held:
+        return ""
+    figure = Figure(figsize=(6, 1.9 * len(held)))
+    panels = figure.subplots(len(held), sharex=True, squeeze=False)[:, 0]
+    for at, (axes, (name, points)) in enumerate(zip(panels, held.items(), strict=True)):
+        x, y = zip(*points, strict=True)
+        _plain(axes).plot(x, y, "o-", color=COLOURS[at % len(COLOURS)], markersize=3)
+        axes.set_ylabel(name, fontsize=9, color=INK)
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
+    panels[-1].set_xlabel(across, fontsize=9, color=INK)
+    return _svg(figure)
+
+
 def _legend(axes: Any) -> None:
     axes.legend(
         frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1),

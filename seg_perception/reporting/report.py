@@ -1,25 +1,22 @@
 """report.json and report.html from one set of results; schema in docs/report.md."""
 
-import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, Template, select_autoescape
 from numpy.typing import NDArray
 
 from seg_perception.errors import DataError
-from seg_perception.files import atomic_write
 from seg_perception.labels import LabelSpace
 from seg_perception.metrics.description import NONE, Description, Panel, decimals, share
 from seg_perception.metrics.paired import Difference
 from seg_perception.metrics.registry import METRICS, describe
 from seg_perception.reporting import charts
 from seg_perception.reporting.charts import RATE_WINDOW, Dot
+from seg_perception.reporting.pages import jpeg, legend, template, write_text
 
 SCHEMA = 2
 
@@ -109,7 +106,7 @@ class Timeline(NamedTuple):
 
 def write_json(path: Path, report: Report) -> None:
     """Write report.json."""
-    _replace(path, json.dumps(report.content(), indent=2) + "\n")
+    write_text(path, json.dumps(report.content(), indent=2) + "\n")
 
 
 def write_html(
@@ -130,12 +127,12 @@ def write_html(
     files in the same folder and says what they are.
     """
     metrics = describe(report.metrics).values()
-    page = _template("report.html.j2").render(
+    page = template("report.html.j2").render(
         report=report,
         scores=report.scores,
         samples=_figures(samples, report.teacher),
         worst=_figures(worst, report.teacher),
-        legend=_legend(space),
+        legend=legend(space),
         metrics=metrics,
         has_panels=any(metric.panel for metric in metrics),
         reliability=_reliability(metrics),
@@ -143,7 +140,7 @@ def write_html(
         rate_window=RATE_WINDOW,
         related=related or {},
     )
-    _replace(path, page)
+    write_text(path, page)
 
 
 def write_comparison(
@@ -166,8 +163,8 @@ def write_comparison(
     if len(set(names)) < len(names):
         raise DataError(f"two of the models {names} have one name; name their settings, too")
     pairs = dict(zip(names[1:], differences, strict=True)) if differences else {}
-    _replace(path_json, json.dumps(_compared(reports, pairs, verdicts), indent=2) + "\n")
-    page = _template("comparison.html.j2").render(
+    write_text(path_json, json.dumps(_compared(reports, pairs, verdicts), indent=2) + "\n")
+    page = template("comparison.html.j2").render(
         reports=reports,
         base=reports[0],
         pairs=pairs,
@@ -178,11 +175,11 @@ def write_comparison(
             for name, samples in zip(names, worst, strict=False)
             if samples
         ],
-        legend=_legend(space),
+        legend=legend(space),
         charts=_comparison_charts(reports, pairs),
         schema=SCHEMA,
     )
-    _replace(path_html, page)
+    write_text(path_html, page)
 
 
 def _compared(
@@ -196,26 +193,6 @@ def _compared(
         "comparison": [found.content(reports[0].model, name) for name, found in pairs.items()],
     }
     return content if verdicts is None else {**content, "verdicts": list(verdicts)}
-
-
-def _template(name: str) -> Template:
-    templates = Environment(
-        loader=PackageLoader("seg_perception.reporting", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"share": share}
-    return templates.get_template(name)
-
-
-def _replace(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, "utf-8", errors="replace")  # a file's name may be no text
-
-
-def _legend(space: LabelSpace) -> list[tuple[str, str]]:
-    return [(n, "rgb({}, {}, {})".format(*space.colours[i])) for i, n in space.class_map()]
 
 
 def _figures(
@@ -232,7 +209,7 @@ def _figures(
             truth: true,
             "map from above": from_above,
         }
-        shown = [(c, _jpeg(p)) for c, p in columns.items() if p is not None]
+        shown = [(c, jpeg(p)) for c, p in columns.items() if p is not None]
         figures.append((title, shown))
     return figures
 
@@ -264,11 +241,6 @@ def _reliability(metrics: Collection[Description]) -> list[tuple[str, str, str]]
     """Return heading, figure and text of each chart of accuracy by confidence."""
     found = [metric.reliability for metric in metrics if metric.reliability]
     return [(heading, charts.reliability_chart(bins), text) for heading, bins, text in found]
-
-
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    return base64.b64encode(data.tobytes()).decode()
 
 
 Cell = tuple[str, str]  # a value, and its difference to the base's where it is tested

@@ -1,16 +1,20 @@
 """Turn a training checkpoint into the ONNX file that a robot runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from seg_perception import catalogue
 from seg_perception.cards import load_card
-from seg_perception.catalogue import MEAN, STD
 from seg_perception.checkpoints.export import Exported, export_onnx
 from seg_perception.errors import CheckpointError
 from seg_perception.manifest import Manifest
-from seg_perception.models import create_model
+from seg_perception.models import DATASET_CLASSES, create_model
+
+PREFIX = "network."
 
 
 def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) -> Exported:
@@ -26,20 +30,52 @@ def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) 
         raise CheckpointError(
             f"{checkpoint} is not a checkpoint of `seg-perception train`: {error}"
         ) from error
-    prefix = "network."
-    network = create_model(config["arch"], dataset=config["dataset"])
+    keys = saved.get("card") or load_card(config["dataset"])
+    network = build(config["arch"], keys, saved.get("network", {}))
     network.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
     )
-    manifest = Manifest.from_dict(
+    start = f"from {Path(config['init']).name}" if config.get("init") else "from scratch"
+    origin = f"trained {start} for {saved['epoch']} epochs by seg-perception train"
+    manifest = describe(config["arch"], keys, saved.get("network", {}), size)
+    return export_onnx(
+        network, Manifest.from_dict({**manifest.to_dict(), "source": origin, **card}), out
+    )
+
+
+def build(arch: str, card: Mapping[str, Any], changes: Mapping[str, Any]) -> nn.Module:
+    """Return the untrained network of an architecture for the classes of a card."""
+    return create_model(
+        arch,
+        dataset=known_data_set(card.get("dataset", "")),
+        num_classes=len(card["classes"]),
+        **changes,
+    )
+
+
+def known_data_set(name: str) -> str:
+    """Return the name of a data set that has official variants, empty for another."""
+    return name if name in DATASET_CLASSES else ""
+
+
+def describe(
+    arch: str, card: Mapping[str, Any], changes: Mapping[str, Any], size: tuple[int, int]
+) -> Manifest:
+    """Return the manifest of a network of these classes that takes `size` (height, width)."""
+    dataset = str(card.get("dataset", ""))
+    usual = catalogue.preparation(arch, dataset)
+    return Manifest.from_dict(
         {
-            "name": f"{config['arch']}_{config['dataset']}",
-            "architecture": config["arch"],
-            "input": {"size": list(size), "mean": list(MEAN), "std": list(STD)},
-            "output": {"kind": "logits"},
-            "source": f"trained from scratch for {saved['epoch']} epochs by seg-perception train",
-            **load_card(config["dataset"]),
+            "name": "_".join(filter(None, (arch, dataset))),
+            "architecture": arch,
+            "network": dict(changes),
+            "input": {
+                "size": list(size),
+                "color": usual.color,
+                "mean": list(usual.mean),
+                "std": list(usual.std),
+            },
+            "output": dict(usual.output),
             **card,
         }
     )
-    return export_onnx(network, manifest, out)

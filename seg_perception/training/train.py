@@ -1,282 +1,283 @@
-"""Train a segmentation network from scratch: configuration, data, loop, evaluation, save, export.
+"""Train a segmentation network: prepare, rehearse, epochs, evaluation, export.
 
 Read it from `main` downwards. `main(Config(...))` is a plain function; the checkpoint it writes
 resumes a run exactly where it stopped, and holds the averaged weights that are exported.
 """
 
-import copy
-import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from seg_perception.catalogue import MEAN, STD
-from seg_perception.metrics.confusion import ConfusionMatrix
-from seg_perception.models import create_model
-from seg_perception.training.data import (
-    IGNORE,
-    CropCentres,
-    Images,
-    augment,
-    load_images,
-)
-from seg_perception.training.losses import class_weights, cross_entropy
+from seg_perception.errors import DataError, ModelError
+from seg_perception.interrupts import until_interrupted
+from seg_perception.training.augment import augment
+from seg_perception.training.config import Config
+from seg_perception.training.crops import Batch, Crops
+from seg_perception.training.curves_page import write_curves_page
+from seg_perception.training.losses import coarser, cross_entropy, mass
+from seg_perception.training.preparation import CHECKPOINT, Run, prepare, rehearse
 from seg_perception.training.release import release
+from seg_perception.training.schedule import Schedule, loader, seed_step
+from seg_perception.training.split import TRAIN
+from seg_perception.training.validation import EXPORTED, evaluate, normalise
+
+BEST = "best.pt"  # the checkpoint of the best evaluation, where a run may end early
+COARSE = 4  # labels to one of the auxiliary maps': they are coarse, an eighth is enough
+TRIED = 3  # steps of a dry run
+LARGEST_GRADIENT = 5.0
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides a run; a YAML file may override any field."""
+class Wait(NamedTuple):
+    """A batch, and the seconds that were waited for it."""
 
-    data: str = "camvid"  # holds train/ and val/, each with images/ and labels/
-    out: str = "out/train"
-    arch: str = "topformer_tiny"
-    dataset: str = "camvid"
-    classes: int = 11
-    holdout: str = ""  # file-name prefix kept out of training and evaluated instead of val/
-    epochs: int = 300
-    batch: int = 16
-    crop: tuple[int, int] = (320, 416)  # height, width; multiples of 32
-    scale: tuple[float, float] = (0.7, 2.2)
-    rotate: float = 5.0  # degrees
-    jitter: float = 0.25  # strength of colour changes
-    mix: float = 0.5  # share of crops that get classes of another image pasted
-    balanced: float = 0.5  # share of crops around a pixel of a class drawn evenly
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.03
-    warmup: int = 150  # iterations
-    weight_power: float = 0.3
-    smoothing: float = 0.0
-    auxiliary: float = 0.4  # weight of each auxiliary head (1/16 and 1/32)
-    average: float = 0.998  # decay of the weights' moving average
-    eval_every: int = 10  # epochs
-    eval_scales: tuple[float, ...] = (1.0,)  # network input size / image size
-    export_size: tuple[int, int] = (512, 704)  # height, width of the released file's input
-    device: str = "cpu"
-    threads: int = 4
-    seed: int = 0
+    batch: Batch
+    seconds: float
 
 
-class WithAuxiliaryHeads(nn.Module):
-    """Add a 1x1 classifier to the backbone's two coarsest maps; training only, never exported.
+def main(
+    config: Config, *, dry_run: bool = False, console: Console | None = None
+) -> dict[str, float]:
+    """Train, evaluate, save and export; return the last scores (mIoU in 0..1).
 
-    Of the networks that have a `backbone` and a `decode_head`; a lone map gets no head.
+    With `dry_run` all is checked and a few steps are taken, and nothing is kept. Raises
+    SegPerceptionError for what cannot be used, or where the loss is no number; KeyboardInterrupt
+    after Ctrl-C, when all is saved.
     """
-
-    def __init__(self, network: nn.Module, *, classes: int, size: tuple[int, int]) -> None:
-        """Find the maps' widths with an image of `size` (height, width)."""
-        super().__init__()
-        self.network = network
-        with torch.no_grad():
-            maps = network.get_submodule("backbone")(torch.zeros(2, 3, *size))
-        coarse = [] if isinstance(maps, Tensor) else maps[1:][-2:]
-        self.heads = nn.ModuleList(nn.Conv2d(int(m.shape[1]), classes, 1) for m in coarse)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        maps = self.network.get_submodule("backbone")(x)
-        logits = self.network.get_submodule("decode_head")(maps)
-        coarse = maps[-len(self.heads) :] if len(self.heads) else []
-        return logits, [head(m) for head, m in zip(self.heads, coarse, strict=True)]
+    run = prepare(config, console or Console(stderr=True))
+    rehearse(run)
+    if dry_run:
+        try_steps(run)
+        return {}
+    scores = fit(run)
+    export(run, scores)
+    return scores
 
 
-def main(config: Config) -> dict[str, float]:
-    """Train, evaluate, save and export; return the last scores (mIoU in 0..1 by input scale)."""
-    torch.manual_seed(config.seed)
-    torch.set_num_threads(config.threads)
-    device = torch.device(config.device)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+def try_steps(run: Run) -> None:
+    """Take a few steps, and print how long all would take."""
+    batches, started = _batches(run), 0.0
+    total = len(_schedule(run))
+    for at, wait in enumerate(batches):
+        if at == min(TRIED, total) - 1:
+            started = time.monotonic()
+        _step(run, wait.batch, total)
+        if at == min(TRIED, total) - 1:
+            break
+    seconds = time.monotonic() - started
+    run.console.print(
+        f"dry run: everything is there, and the export works; {total} steps of {seconds:.2f} s "
+        f"would take {total * seconds / 3600:.1f} h; nothing was kept"
+    )
 
-    root = Path(config.data)
-    train = load_images(root / "train", classes=config.classes, exclude=config.holdout)
-    if config.holdout:
-        test = load_images(root / "train", classes=config.classes, match=config.holdout)
-    else:
-        test = load_images(root / "val", classes=config.classes)
-    weights = class_weights(train.labels, classes=config.classes, power=config.weight_power)
 
-    network = create_model(config.arch, dataset=config.dataset, num_classes=config.classes)
-    model = WithAuxiliaryHeads(network, classes=config.classes, size=config.crop)
-    _initialise(model)
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = State(model, train, config)
-    state.resume(out / "checkpoint.pt")
+def fit(run: Run) -> dict[str, float]:
+    """Train to the end, from the checkpoint of an interrupted run on; return the last scores."""
+    state, config = run.state, run.config
+    checkpoint = run.out / CHECKPOINT
+    if state.resume(checkpoint):
+        run.console.print(f"going on from step {state.step} of epoch {state.epoch + 1}")
+    total, steps = len(Schedule(_weights(run), config)), _schedule(run).steps
+    saved, waited, began = time.monotonic(), 0.0, time.monotonic()
+    with until_interrupted() as interrupted, _progress(run) as progress:
+        task = progress.add_task("training", total=total, completed=state.step)
+        for wait in _batches(run) if not _is_over(run) else ():
+            loss = _step(run, wait.batch, total)
+            state.losses = [state.losses[0] + loss, state.losses[1] + 1]
+            waited += wait.seconds
+            if state.step % steps == 0:
+                _end_epoch(run)
+            share = waited / max(time.monotonic() - began, 1e-9)
+            progress.update(task, completed=state.step, description=_said(run, loss, share))
+            is_over = _is_over(run)
+            if is_over or interrupted.is_set() or _is_due(saved, config.save_minutes):
+                state.save(checkpoint)
+                saved = time.monotonic()
+            if is_over:
+                break
+            _stop_if(interrupted, run)
+    return _last_scores(run)
 
-    steps = len(train.images) // config.batch
+
+def export(run: Run, scores: dict[str, float]) -> None:
+    """Write the model file of the best or last weights, and the page of the run."""
+    best = run.out / BEST
+    source = best if run.config.patience and best.is_file() else run.out / CHECKPOINT
+    metrics = {f"val_{name}": round(score, 4) for name, score in scores.items()}
+    exported = release(source, run.model, size=run.size, metrics=metrics)
+    write_curves_page(run, run.out / "training.html")
+    run.console.print(
+        f"{run.model}: equal to the network, {exported.parity.text()}", highlight=False
+    )
+    run.console.print(f"open {run.out / 'training.html'}", highlight=False)
+
+
+def _stop_if(interrupted: Event, run: Run) -> None:
+    if interrupted.is_set():
+        epoch = run.state.epoch + 1
+        run.console.print(f"saved in epoch {epoch}: the same command goes on from there")
+        raise KeyboardInterrupt
+
+
+def _end_epoch(run: Run) -> None:
+    """Note the loss, and every few epochs the scores; keep the best where that may end the run."""
+    state, config = run.state, run.config
+    state.epoch += 1
+    entry = {"epoch": float(state.epoch), "loss": state.losses[0] / state.losses[1]}
+    state.losses = [0.0, 0.0]
+    if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
+        entry |= evaluate(state.averaged.network, run)
+    state.curve.append(entry)
+    if entry.get(EXPORTED, -1.0) > state.best[0]:
+        state.best = (entry[EXPORTED], state.epoch)
+        if config.patience:
+            state.save(run.out / BEST)
+    text = " ".join(f"{k} {v:.4f}" for k, v in entry.items() if k != "epoch")
+    with (run.out / "log.txt").open("a") as log:
+        print(f"epoch {state.epoch} {text}", file=log)
+
+
+def _is_over(run: Run) -> bool:
+    """Whether all epochs are done, or none of the last evaluations was the best."""
+    state, config = run.state, run.config
+    if state.epoch >= config.epochs:
+        return True
+    worse = [e for e in state.curve if EXPORTED in e and e["epoch"] > state.best[1]]
+    return 0 < config.patience <= len(worse)
+
+
+def _last_scores(run: Run) -> dict[str, float]:
+    """Return the scores of the weights that are exported."""
+    scored = [e for e in run.state.curve if EXPORTED in e]
+    if not scored:  # a longer run that was cut by fewer epochs
+        return evaluate(run.state.averaged.network, run)
+    best = [e for e in scored if e["epoch"] == run.state.best[1]]
+    chosen = best[0] if run.config.patience and best else scored[-1]
+    return {k: v for k, v in chosen.items() if k not in ("epoch", "loss")}
+
+
+def _step(run: Run, batch: Batch, total: int) -> float:
+    """Learn from one batch and return its loss; ModelError where that is no number."""
+    state, config = run.state, run.config
+    device = run.weights.device
+    seed_step(config, state.step)
+    state.train_mode()
+    _set_rate(run, total)
+    with _room(run):
+        whole = Batch(*(t.to(device, non_blocking=True) for t in batch))
+        images, mixed = augment(whole, jitter=config.jitter, mix=config.mix)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss = _gradients(run, normalise(images, run), mixed)
+    parameters = [p for p in state.model.parameters() if p.requires_grad]
+    norm = float(nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT))
+    _check_finite(run, loss, norm)
+    state.optimiser.step()
+    state.step += 1
+    state.average()
+    return loss
+
+
+def _gradients(run: Run, x: Tensor, batch: Batch) -> float:
+    """Compute the gradients of the mean loss of a batch, in as many parts as asked for."""
+    config, weights = run.config, run.weights
+    divisor = mass(batch, weights)
+    small = coarser(batch, COARSE)
+    small_divisor = mass(small, weights)
+    total = 0.0
+    for part in torch.arange(len(x), device=x.device).chunk(config.accumulate):
+        own, own_small = (Batch(*(t[part] for t in b)) for b in (batch, small))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits, others = run.state.model(x[part])
+        loss = cross_entropy(logits, own, weights, smoothing=config.smoothing) / divisor
+        for other in others:
+            extra = cross_entropy(other, own_small, weights, smoothing=config.smoothing)
+            loss = loss + config.auxiliary * extra / small_divisor
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def _check_finite(run: Run, loss: float, norm: float) -> None:
+    """Raise ModelError before the weights are spoilt."""
+    if abs(loss) < float("inf") and abs(norm) < float("inf"):
+        return
+    checkpoint = run.out / CHECKPOINT
+    kept = f"{checkpoint} of before is kept" if checkpoint.exists() else "no checkpoint was written"
+    raise ModelError(
+        f"the loss is {loss} and its gradient {norm} at step {run.state.step} (epoch "
+        f"{run.state.epoch + 1}): {kept}; lower learning_rate ({run.config.learning_rate:g}), or "
+        "say precision: fp32"
+    )
+
+
+@contextmanager
+def _room(run: Run) -> Iterator[None]:
+    """Say which batch may fit where a GPU's memory does not hold this one."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        config = run.config
+        part = config.batch // config.accumulate
+        raise ModelError(
+            f"{part} crops of {config.crop[0]}x{config.crop[1]} do not fit into the GPU's memory: "
+            f"say accumulate: {2 * config.accumulate} (the same batch in parts of {part // 2}), or "
+            f"batch: {max(1, config.batch // 2)}"
+        ) from error
+
+
+def _batches(run: Run) -> Iterator[Wait]:
+    """Yield the batches from the state's step on, and how long each was waited for."""
+    crops = Crops(run.data, run.of(TRAIN), run.config, run.area, label_weight=run.label_weight)
+    last = time.monotonic()
+    for batch in loader(crops, _schedule(run), run.config):
+        if isinstance(batch, DataError):
+            raise batch
+        yield Wait(batch, time.monotonic() - last)
+        last = time.monotonic()
+
+
+def _schedule(run: Run) -> Schedule:
+    return Schedule(_weights(run), run.config, first=run.state.step)
+
+
+def _weights(run: Run) -> list[float]:
+    return [run.data.weights[item.source] for item in run.of(TRAIN)]
+
+
+def _set_rate(run: Run, total: int) -> None:
+    """Warm up linearly, then fall to zero with the 0.9th power (DeepLab's schedule)."""
+    config, step = run.config, run.state.step
+    warm = min(1.0, (step + 1) / config.warmup)
+    rate = config.learning_rate * warm * (1 - step / total) ** 0.9
+    for group in run.state.optimiser.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+def _is_due(since: float, minutes: float) -> bool:
+    return time.monotonic() - since >= 60 * minutes
+
+
+def _said(run: Run, loss: float, share: float) -> str:
+    """Return the text next to the bar; a share of waiting that matters shows a slow disk."""
+    scored = [e[EXPORTED] for e in run.state.curve if EXPORTED in e]
+    miou = f", mIoU {scored[-1]:.3f}" if scored else ""
+    slow = f", {share:.0%} waiting for data" if share > 0.1 else ""
+    return f"epoch {run.state.epoch + 1}, loss {loss:.3f}{miou}{slow}"
+
+
+def _progress(run: Run) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
-    scores: dict[str, float] = {}
-    with Progress(*columns) as progress, (out / "log.txt").open("a") as log:
-        task = progress.add_task("training", total=config.epochs, completed=state.epoch)
-        while state.epoch < config.epochs:
-            started = time.monotonic()
-            loss = _train_epoch(state, train, weights.to(device), steps)
-            state.epoch += 1
-            line = f"epoch {state.epoch} loss {loss:.4f} {time.monotonic() - started:.1f} s"
-            # With a held-out drive the curve is watched; without one, val is looked at once.
-            last = state.epoch == config.epochs
-            if last or (config.holdout and state.epoch % config.eval_every == 0):
-                scores = evaluate(state.averaged.network, test, config)
-                line += "".join(f" {k} {v:.4f}" for k, v in scores.items())
-            print(line, file=log, flush=True)
-            progress.update(task, completed=state.epoch, description=f"loss {loss:.3f}")
-            if last or state.epoch % config.eval_every == 0:
-                state.save(out / "checkpoint.pt")
-    release(out / "checkpoint.pt", out / "model.onnx", size=config.export_size)
-    return scores
+    return Progress(*columns, console=run.console)
 
 
-class State:
-    """What changes while training: weights, their average, optimiser, epoch and random numbers."""
-
-    def __init__(self, model: WithAuxiliaryHeads, train: Images, config: Config) -> None:
-        self.config = config
-        self.centres = CropCentres(train.labels, classes=config.classes, seed=config.seed)
-        self.model = model
-        self.averaged = copy.deepcopy(model).eval().requires_grad_(False)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        plain = [p for p in model.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-        )
-        self.random = np.random.default_rng(config.seed)
-        self.epoch = 0
-        self.step = 0
-
-    def average(self) -> None:
-        """Move the averaged weights and BatchNorm statistics towards the trained ones."""
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        current = self.model.state_dict()
-        for key, value in self.averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[key], 1 - decay)
-            else:
-                value.copy_(current[key])
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint next to `path`, then rename it into place."""
-        temporary = path.with_suffix(".part")
-        torch.save(
-            {
-                "config": asdict(self.config),
-                "model": self.model.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "random": self.random.bit_generator.state,
-                "torch_random": torch.get_rng_state(),
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
-
-    def resume(self, path: Path) -> None:
-        """Continue from `path` when it exists."""
-        if not path.exists():
-            return
-        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        self.model.load_state_dict(saved["model"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.epoch, self.step = saved["epoch"], saved["step"]
-        self.random.bit_generator.state = saved["random"]
-        torch.set_rng_state(saved["torch_random"])
-
-
-def _train_epoch(state: State, train: Images, weights: Tensor, steps: int) -> float:
-    """Run one pass over the images and return the mean loss."""
-    config, device = state.config, weights.device
-    state.model.train()
-    order = state.random.permutation(len(train.images))
-    total = 0.0
-    for i in range(steps):
-        index = order[i * config.batch : (i + 1) * config.batch]
-        size = (int(train.images.shape[2]), int(train.images.shape[3]))
-        centres = torch.from_numpy(state.centres.draw(index, size, config.balanced, state.random))
-        images, truth = augment(
-            train.images[index].to(device),
-            train.labels[index].to(device),
-            centres.to(device),
-            crop=config.crop,
-            scale=config.scale,
-            rotate=config.rotate,
-            jitter=config.jitter,
-            mix=config.mix,
-            label_stride=2,
-        )
-        rate = _learning_rate(state.step, steps * config.epochs, config)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits, others = state.model(normalise(images))
-        loss = cross_entropy(logits, truth, weights, smoothing=config.smoothing)
-        coarse = truth[:, 2::4, 2::4]  # the auxiliary maps are coarse: an eighth is enough
-        for other in others:
-            auxiliary = cross_entropy(other, coarse, weights, smoothing=config.smoothing)
-            loss = loss + config.auxiliary * auxiliary
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.model.parameters(), 5.0)
-        state.optimiser.step()
-        state.step += 1
-        state.average()
-        total += loss.item()
-    return total / steps
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, test: Images, config: Config) -> dict[str, float]:
-    """Return the mIoU (0..1, void ignored) at the images' own size for each evaluation scale."""
-    network.eval()
-    device = next(network.parameters()).device
-    size = (int(test.images.shape[2]), int(test.images.shape[3]))
-    scores = {}
-    for scale in config.eval_scales:
-        matrix = ConfusionMatrix(config.classes, (IGNORE,))
-        inside = (round(size[0] * scale / 32) * 32, round(size[1] * scale / 32) * 32)
-        for image, truth in zip(test.images, test.labels, strict=True):
-            x = F.interpolate(image[None].to(device).float(), inside, mode="bilinear")
-            logits = network(normalise(x))
-            full = F.interpolate(logits.float(), size, mode="bilinear")
-            matrix.add(truth.numpy(), full.argmax(1)[0].byte().cpu().numpy())
-        scores[f"miou@{scale:g}"] = matrix.miou()
-    return scores
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Turn RGB in 0..255 (N,3,H,W) into the network's input."""
-    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(STD, device=images.device)[:, None, None]
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def _learning_rate(step: int, total: int, config: Config) -> float:
-    """Warm up linearly, then fall to zero with the 0.9th power (DeepLab's schedule)."""
-    warm = min(1.0, (step + 1) / config.warmup)
-    return float(config.learning_rate * warm * (1 - step / total) ** 0.9)
-
-
-def _initialise(model: nn.Module) -> None:
-    """Draw convolutions by He et al. (2015), fan-in; classifiers (1x1, biased) start near zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            if module.bias is not None and module.kernel_size == (1, 1):
-                nn.init.normal_(module.weight, std=0.01)
-            else:
-                nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def resume_path(config: Config) -> Path:
+    """Return where the checkpoint of a run is."""
+    return Path(config.out) / CHECKPOINT

@@ -1,0 +1,121 @@
+"""Which images train and which are held out: whole drives or blocks of time, never neighbours."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seg_perception.errors import DataError, UsageError
+from seg_perception.files import atomic_write
+from seg_perception.training.sources import Item, check_not_empty
+
+FILE = "split.csv"
+TRAIN, VAL, GAP = "train", "val", "gap"
+BLOCKS = 5  # of a drive, at least
+GAP_SHARE = 0.1  # of a block, left out at each border to the other part
+FEW = 3  # drives that are too few to hold one of them out
+Drive = tuple[int, str]  # source and name: two sources may name a drive alike
+
+
+def split(
+    items: Sequence[Item], how: str, *, holdout: str = "", share: float, seed: int
+) -> list[Item]:
+    """Return the images with their parts: train, val, or gap for what is left out between.
+
+    What the data say counts, but for a `holdout` of drives whose names begin so. A source of
+    which they say nothing is split: by drives where it has enough of them, else in blocks of time,
+    until `share` of its images is held out. `how` asks for drives or blocks, or names a split.csv.
+    DataError where a part is left empty.
+    """
+    if how not in ("auto", "drives", "blocks"):
+        found = _from_file(items, Path(how))
+    elif holdout:
+        found = _held_out(items, holdout)
+    else:
+        found = []
+        for source in dict.fromkeys(item.source for item in items):
+            own = [item for item in items if item.source == source]
+            is_told = {item.part for item in own} >= {TRAIN, VAL}
+            found += own if is_told else _split_one(own, how, share, seed)
+    for part in (TRAIN, VAL):
+        check_not_empty(found, part)
+    return found
+
+
+def write_split(path: Path, items: Iterable[Item]) -> None:
+    """Write what was put where: part, source, drive and image of each."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("part", "drive", "image"))
+        writer.writerows((item.part, item.drive, item.image) for item in items)
+
+
+def summary(items: Sequence[Item]) -> str:
+    """Return how many images and drives are in each part."""
+    texts = []
+    for part in (TRAIN, VAL, GAP):
+        own = [item for item in items if item.part == part]
+        if own:
+            drives = len({(item.source, item.drive) for item in own})
+            texts.append(f"{part}: {len(own)} images of {drives} drive{'s' if drives > 1 else ''}")
+    return "; ".join(texts)
+
+
+def _from_file(items: Sequence[Item], path: Path) -> list[Item]:
+    if not path.is_file():
+        raise UsageError(f"split is {str(path)!r}; give auto, drives, blocks, or a split.csv")
+    with path.open(newline="") as file:
+        parts = {row["image"]: row["part"] for row in csv.DictReader(file)}
+    unknown = [item.image for item in items if item.image not in parts]
+    if unknown:
+        raise DataError(f"{path} does not name {len(unknown)} images, such as {unknown[0]}")
+    return [item._replace(part=parts[item.image]) for item in items]
+
+
+def _held_out(items: Sequence[Item], holdout: str) -> list[Item]:
+    """Hold the drives out that begin with a text, and leave out what the data call val."""
+    if not any(item.drive.startswith(holdout) for item in items):
+        drives = ", ".join(sorted({item.drive for item in items})[:8])
+        raise DataError(f"no drive begins with {holdout!r}; there are {drives}")
+    found = []
+    for item in items:
+        rest = GAP if item.part == VAL else TRAIN
+        found.append(item._replace(part=VAL if item.drive.startswith(holdout) else rest))
+    return found
+
+
+def _split_one(items: Sequence[Item], how: str, share: float, seed: int) -> list[Item]:
+    drives: Mapping[Drive, list[Item]] = defaultdict(list)
+    for item in items:
+        drives[item.source, item.drive].append(item)
+    largest = max(map(len, drives.values())) / len(items)
+    if how == "auto":
+        how = "drives" if len(drives) > FEW and largest < 1 - 2 * share else "blocks"
+    if how == "blocks":
+        return [item for drive in drives.values() for item in _blocks(drive, share)]
+    names, count = list(drives), 0
+    np.random.default_rng(seed).shuffle(names)
+    found = []
+    for at, name in enumerate(names):
+        # The first that is drawn is held out, the last never.
+        is_val = count < share * len(items) and at < len(names) - 1
+        count += len(drives[name]) if is_val else 0
+        found += [item._replace(part=VAL if is_val else TRAIN) for item in drives[name]]
+    return found
+
+
+def _blocks(drive: Sequence[Item], share: float) -> list[Item]:
+    """Hold out every n-th block of a drive, and leave out the images at its borders."""
+    ordered = sorted(drive, key=lambda item: item.place)
+    every = max(2, round(1 / share))
+    size = max(1, len(ordered) // (every * max(1, BLOCKS // every)))
+    gap = max(1, round(GAP_SHARE * size)) if len(ordered) > 2 * BLOCKS else 0
+    parts = [VAL if (i // size) % every == every // 2 else TRAIN for i in range(len(ordered))]
+    found = []
+    for i, item in enumerate(ordered):
+        near = parts[max(0, i - gap) : i + gap + 1]
+        is_border = parts[i] == TRAIN and VAL in near
+        found.append(item._replace(part=GAP if is_border else parts[i]))
+    return found
