@@ -103,10 +103,10 @@ def look_at(data: Labelled, items: Sequence[Item], config: Config, console: Cons
         )
     notes = [*data.notes, summary(items), *found.notes]
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        say(console, note)
     page = Path(config.out) / "data.html"
     write_data_page(page, data, items, found, notes)
-    console.print(f"open {page}", highlight=False, markup=False)
+    say(console, f"open {page}")
     return found
 
 
@@ -129,7 +129,7 @@ def ready(
     _draw_heads(model)
     model = model.to(torch.device(config.device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for note in begun.notes:
-        console.print(note, highlight=False, markup=False)
+        say(console, note)
     area = min(float(np.prod(found.median_size)), float(np.prod(size)))
     weights = class_weights(found.pixels[TRAIN], power=config.weight_power)
     state = State(model, config, _description(data, items, begun))
@@ -156,6 +156,11 @@ def rehearse(run: Run) -> None:
     with tempfile.TemporaryDirectory() as folder:
         network = copy.deepcopy(run.state.model.network)
         export_onnx(network, manifest, Path(folder) / "rehearsal.onnx")
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def usual_size(median: tuple[int, int]) -> tuple[int, int]:

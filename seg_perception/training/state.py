@@ -36,8 +36,8 @@ class WithAuxiliaryHeads(nn.Module):
                 f"{type(network).__name__} is for running here, not for training: choose "
                 "TopFormer, AFFormer or SegFormer"
             )
-        with torch.no_grad():
-            maps = network.get_submodule("backbone")(torch.zeros(2, 3, *size))
+        with torch.no_grad():  # in eval mode, or the black images would count in its statistics
+            maps = network.eval().get_submodule("backbone")(torch.zeros(1, 3, *size))
         coarse = [] if isinstance(maps, Tensor) else maps[1:][-2:]
         self.heads = nn.ModuleList(nn.Conv2d(int(m.shape[1]), classes, 1) for m in coarse)
 

@@ -7,7 +7,6 @@ resumes a run exactly where it stopped, and holds the averaged weights that are 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from seg_perception.training.config import Config
 from seg_perception.training.crops import Batch, Crops
 from seg_perception.training.curves_page import write_curves_page
 from seg_perception.training.losses import coarser, cross_entropy, mass
-from seg_perception.training.preparation import CHECKPOINT, Run, prepare, rehearse
+from seg_perception.training.preparation import CHECKPOINT, Run, prepare, rehearse, say
 from seg_perception.training.release import release
 from seg_perception.training.schedule import Schedule, loader, seed_step
 from seg_perception.training.split import TRAIN
@@ -72,9 +71,10 @@ def try_steps(run: Run) -> None:
         if at == min(TRIED, total) - 1:
             break
     seconds = time.monotonic() - started
-    run.console.print(
+    say(
+        run.console,
         f"dry run: everything is there, and the export works; {total} steps of {seconds:.2f} s "
-        f"would take {total * seconds / 3600:.1f} h; nothing was kept"
+        f"would take {total * seconds / 3600:.1f} h; nothing was kept",
     )
 
 
@@ -83,7 +83,7 @@ def fit(run: Run) -> dict[str, float]:
     state, config = run.state, run.config
     checkpoint = run.out / CHECKPOINT
     if state.resume(checkpoint):
-        run.console.print(f"going on from step {state.step} of epoch {state.epoch + 1}")
+        say(run.console, f"going on from step {state.step} of epoch {state.epoch + 1}")
     total, steps = len(Schedule(_weights(run), config)), _schedule(run).steps
     saved, waited, began = time.monotonic(), 0.0, time.monotonic()
     with until_interrupted() as interrupted, _progress(run) as progress:
@@ -113,16 +113,14 @@ def export(run: Run, scores: dict[str, float]) -> None:
     metrics = {f"val_{name}": round(score, 4) for name, score in scores.items()}
     exported = release(source, run.model, size=run.size, metrics=metrics)
     write_curves_page(run, run.out / "training.html")
-    run.console.print(
-        f"{run.model}: equal to the network, {exported.parity.text()}", highlight=False
-    )
-    run.console.print(f"open {run.out / 'training.html'}", highlight=False)
+    say(run.console, f"{run.model}: equal to the network, {exported.parity.text()}")
+    say(run.console, f"open {run.out / 'training.html'}")
 
 
 def _stop_if(interrupted: Event, run: Run) -> None:
     if interrupted.is_set():
         epoch = run.state.epoch + 1
-        run.console.print(f"saved in epoch {epoch}: the same command goes on from there")
+        say(run.console, f"saved in epoch {epoch}: the same command goes on from there")
         raise KeyboardInterrupt
 
 
@@ -276,8 +274,3 @@ def _progress(run: Run) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     return Progress(*columns, console=run.console)
-
-
-def resume_path(config: Config) -> Path:
-    """Return where the checkpoint of a run is."""
-    return Path(config.out) / CHECKPOINT
