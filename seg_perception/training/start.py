@@ -105,7 +105,7 @@ def rate_factors(model: nn.Module, rates: Mapping[str, float]) -> dict[str, floa
             name = key.removeprefix(PREFIX)
             own = [n for n in rates if name == n or name.startswith(n + ".")]
             factors[key] = rates[max(own, key=len)] if own else 1.0
-    if not factors:
+    if not any(key.startswith(PREFIX) for key in factors):
         raise UsageError("every layer is frozen, so nothing would be trained; freeze fewer")
     return factors
 

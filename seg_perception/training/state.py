@@ -36,8 +36,14 @@ class WithAuxiliaryHeads(nn.Module):
                 f"{type(network).__name__} is for running here, not for training: choose "
                 "TopFormer, AFFormer or SegFormer"
             )
-        with torch.no_grad():  # in eval mode, or the black images would count in its statistics
-            maps = network.eval().get_submodule("backbone")(torch.zeros(1, 3, *size))
+        try:
+            with torch.no_grad():  # in eval mode, or the black image would count in its statistics
+                maps = network.eval().get_submodule("backbone")(torch.zeros(1, 3, *size))
+        except RuntimeError as error:
+            raise ModelError(
+                f"the network cannot take crops of {size[0]}x{size[1]}: {first_line(error)}; give "
+                "another crop, or another arch"
+            ) from error
         coarse = [] if isinstance(maps, Tensor) else maps[1:][-2:]
         self.heads = nn.ModuleList(nn.Conv2d(int(m.shape[1]), classes, 1) for m in coarse)
 

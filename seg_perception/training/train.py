@@ -133,7 +133,7 @@ def _end_epoch(run: Run) -> None:
     if state.epoch % config.eval_every == 0 or state.epoch == config.epochs:
         entry |= evaluate(state.averaged.network, run)
     state.curve.append(entry)
-    if entry.get(EXPORTED, -1.0) > state.best[0]:
+    if EXPORTED in entry and entry[EXPORTED] > state.best[0]:
         state.best = (entry[EXPORTED], state.epoch)
         if config.patience:
             state.save(run.out / BEST)
