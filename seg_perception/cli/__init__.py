@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from seg_perception.cli import (
     bench,
     demo,
+    distill,
     doctor,
     evaluate,
     export,
@@ -39,6 +40,7 @@ COMMANDS = (
     doctor,
     bench,
     train,
+    distill,
 )
 
 

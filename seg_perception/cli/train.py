@@ -10,9 +10,30 @@ from seg_perception.cli.arguments import Commands
 def add(commands: Commands) -> None:
     """Add the command and its options."""
     parser = commands.add_parser("train", help="train a network on your own images")
-    add_data(parser)
+    parser.add_argument(
+        "--data", action="append", metavar="DIR[,KEY=VALUE...]",
+        help="a folder of images and label PNGs, may be repeated. Keys: weight, labels (name of "
+        "the folder of PNGs), card (theirs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bag", action="append", metavar="BAG[,KEY=VALUE...]",
+        help="a recording, may be repeated. Keys: weight, labels (a folder of STAMP.png or a "
+        "topic), topic (of the images), card",
+    )  # fmt: skip
     parser.add_argument(
         "--init", metavar="FILE", help="start from a checkpoint, a model file or name"
+    )
+    add_training(parser)
+    parser.set_defaults(command=run, extra="train,evaluate")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add what train and distill have in common."""
+    parser.add_argument(
+        "--card", metavar="CARD.yaml", help="classes, palette, groups, void_ids, ids, map"
+    )
+    parser.add_argument(
+        "--split", metavar="auto|drives|blocks|FILE", help="how val is held out (default: auto)"
     )
     parser.add_argument(
         "--freeze", action="append", metavar="MODULE",
@@ -27,27 +48,6 @@ def add(commands: Commands) -> None:
         "--dry-run", action="store_true", help="check everything, take three steps, keep nothing"
     )
     parser.add_argument("-o", "--out", type=Path, metavar="OUT.onnx", help="the model file")
-    parser.set_defaults(command=run, extra="train,evaluate")
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add what train and distill say of labelled data."""
-    parser.add_argument(
-        "--data", action="append", metavar="DIR[,KEY=VALUE...]",
-        help="a folder of images and label PNGs, may be repeated. Keys: weight, labels (name of "
-        "the folder of PNGs), card (theirs)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--bag", action="append", metavar="BAG[,KEY=VALUE...]",
-        help="a recording, may be repeated. Keys: weight, labels (a folder of STAMP.png or a "
-        "topic), topic (of the images), card",
-    )  # fmt: skip
-    parser.add_argument(
-        "--card", metavar="CARD.yaml", help="classes, palette, groups, void_ids, ids, map"
-    )
-    parser.add_argument(
-        "--split", metavar="auto|drives|blocks|FILE", help="how val is held out (default: auto)"
-    )
 
 
 def run(options: argparse.Namespace) -> int:

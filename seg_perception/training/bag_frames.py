@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from seg_perception.bags.sources import BagSource, ahead
 from seg_perception.errors import DataError, ImageError
-from seg_perception.evaluation.ground_truth import FolderTruth, TopicTruth, Truth
+from seg_perception.evaluation.ground_truth import TopicTruth
 from seg_perception.files import atomic_write
-from seg_perception.manifest import Manifest
+from seg_perception.training.labels import Palette, labels_of
 from seg_perception.training.layouts import Pair
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ QUALITY = 95  # of jpeg
 DONE = "done.json"
 
 
-def extract(setting: "DataSetting", folder: Path, manifest: Manifest) -> list[Pair]:
+def extract(setting: "DataSetting", folder: Path, palette: Palette) -> list[Pair]:
     """Write the labelled frames of a bag below `folder`, once, and return their pairs.
 
     Labels are STAMP.png files in a folder, or a topic of the bag. DataError where the bag has no
@@ -37,7 +37,7 @@ def extract(setting: "DataSetting", folder: Path, manifest: Manifest) -> list[Pa
     key = hashlib.sha256(repr(_described(setting)).encode()).hexdigest()[:12]
     place = folder / f"{Path(setting.path).stem}_{key}"
     if not (place / DONE).is_file():
-        count = _write_frames(setting, place, manifest)
+        count = _write_frames(setting, place, palette)
         with atomic_write(place / DONE) as temporary:  # and not before every frame is there
             temporary.write_text(json.dumps({"bag": setting.path, "frames": count}))
     drive = Path(setting.path).stem
@@ -52,10 +52,10 @@ def _described(setting: "DataSetting") -> tuple[str | int, ...]:
     return (setting.path, setting.topic, setting.labels, *changed)
 
 
-def _write_frames(setting: "DataSetting", place: Path, manifest: Manifest) -> int:
-    folder = Path(setting.labels)
-    truth: Truth = FolderTruth(folder, manifest) if folder.is_dir() else TopicTruth(setting.labels)
-    topic = None if folder.is_dir() else setting.labels
+def _write_frames(setting: "DataSetting", place: Path, palette: Palette) -> int:
+    truth = labels_of(setting.labels, palette)
+    assert truth is not None
+    topic = setting.labels if isinstance(truth, TopicTruth) else None
     source = BagSource(Path(setting.path), setting.topic or None, labels=topic)
     count = 0
     for frame in ahead(source.frames()):

@@ -76,12 +76,14 @@ class Config:
         return self
 
 
-def read_config(path: Path | None, **changes: Any) -> Config:
-    """Return the defaults, changed by a YAML file and then by `changes`.
+def read_config(
+    path: Path | None, defaults: Mapping[str, Any] | None = None, **changes: Any
+) -> Config:
+    """Return the defaults, changed by others, by a YAML file and then by `changes`.
 
     UsageError names unknown keys, and values that no run can have.
     """
-    values = {**(_read(path) if path else {}), **changes}
+    values = {**(defaults or {}), **(_read(path) if path else {}), **changes}
     unknown = sorted(set(values) - set(Config.__dataclass_fields__))
     if unknown:
         known = ", ".join(Config.__dataclass_fields__)

@@ -168,18 +168,23 @@ def _summary(data: Labelled, items: Sequence[Item], seen: dict[str, Seen]) -> Su
 
 
 def _notes(classes: Sequence[str], found: Summary) -> Iterator[str]:
-    """Yield what is no error and may be a mistake; DataError where hardly a class is there."""
+    """Yield what is no error and may be a mistake."""
     sizes = ", ".join(f"{w}x{h} ({n})" for (h, w), n in found.sizes.most_common(SHOWN))
     yield f"{len(found.sizes)} size{'s' if len(found.sizes) > 1 else ''} of images: {sizes}"
     for part in (TRAIN, VAL):
         missing = [n for n, count in zip(classes, found.images[part], strict=True) if not count]
         if missing:
             yield f"never in {part}: {', '.join(missing)}"
-        if part == TRAIN and found.pixels[part].any() and 2 * len(missing) > len(classes):
-            raise DataError(
-                f"{len(missing)} of {len(classes)} classes never occur ({', '.join(missing[:8])}), "
-                "so these are hardly the classes of the data: give theirs with --card CARD.yaml"
-            )
+
+
+def check_classes(classes: Sequence[str], found: Summary) -> None:
+    """Raise DataError where hardly a class is there: then they are those of other data."""
+    missing = [n for n, count in zip(classes, found.images[TRAIN], strict=True) if not count]
+    if 2 * len(missing) > len(classes):
+        raise DataError(
+            f"{len(missing)} of {len(classes)} classes never occur ({', '.join(missing[:8])}), "
+            "so these are hardly the classes of the data: give theirs with --card CARD.yaml"
+        )
 
 
 def _some(texts: Sequence[str]) -> str:

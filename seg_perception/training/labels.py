@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags.image_files import read_image
+from seg_perception.bags.sources import Frame
 from seg_perception.errors import DataError
-from seg_perception.evaluation.ground_truth import read_labels
+from seg_perception.evaluation.ground_truth import TopicTruth, read_labels
 from seg_perception.labels import UNKNOWN
 
 Palette = Collection[tuple[int, int, int]] | None
@@ -23,6 +24,31 @@ def read_ids(path: Path, palette: Palette) -> NDArray[np.uint8]:
     DataError names a file that cannot be read, ids above 255 and unknown colours.
     """
     return read_labels(path, _own_colours(path) or palette)
+
+
+class LabelFolder:
+    """PNGs in a folder, named by the stamps or names of images."""
+
+    def __init__(self, path: Path, palette: Palette) -> None:
+        """List them; DataError for no folder or one without PNGs."""
+        if not path.is_dir():
+            raise DataError(f"{path} is no folder; give one that holds label PNGs")
+        self._files = {p.stem: p for p in path.iterdir() if p.suffix.lower() == ".png"}
+        if not self._files:
+            raise DataError(f"{path} holds no PNGs; name them STAMP.png or as the images")
+        self._palette = palette
+
+    def of(self, frame: Frame) -> NDArray[np.uint8] | None:
+        """Return the ids (H,W) of an image, None where it has no file."""
+        path = self._files.get(str(frame.key))
+        return None if path is None else read_ids(path, self._palette)
+
+
+def labels_of(where: str, palette: Palette) -> LabelFolder | TopicTruth | None:
+    """Return the labels of a folder of PNGs or a topic, None where nothing is named."""
+    if not where:
+        return None
+    return LabelFolder(Path(where), palette) if Path(where).is_dir() else TopicTruth(where)
 
 
 def read_classes(path: Path, palette: Palette, table: NDArray[np.int16]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from seg_perception.files import check_output
 from seg_perception.images import resized
 from seg_perception.training.config import Config
 from seg_perception.training.data_page import write_data_page
-from seg_perception.training.inspect import Summary, inspect
+from seg_perception.training.inspect import Summary, check_classes, inspect
 from seg_perception.training.labels import read_pixels
 from seg_perception.training.losses import class_weights
 from seg_perception.training.release import describe
@@ -87,6 +87,7 @@ def prepare(config: Config, console: Console) -> Run:
     )
     write_split(Path(config.out) / SPLIT, items)
     found = look_at(data, items, config, console)
+    check_classes(data.card.classes, found)
     return ready(config, data, items, found, console)
 
 

@@ -15,6 +15,8 @@ from seg_perception.training.crops import Crops, Key, collate
 
 SEEDS = 1_000_003  # a prime: no two steps of usual seeds draw alike
 AHEAD = 4  # batches that a worker reads in advance
+# How workers begin: a fork of this process may hang in OpenCV, whose threads do not come with it.
+BEGIN = "forkserver"
 
 
 class Schedule(Sampler[list[Key]]):
@@ -56,6 +58,7 @@ def loader(crops: Crops, schedule: Schedule, config: Config) -> DataLoader[Any]:
         num_workers=config.workers,
         collate_fn=collate,
         worker_init_fn=_begin_worker,
+        multiprocessing_context=BEGIN if config.workers else None,
         prefetch_factor=AHEAD if config.workers else None,
         pin_memory=config.device != "cpu",
     )

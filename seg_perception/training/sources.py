@@ -85,8 +85,10 @@ class Labelled(NamedTuple):
     notes: list[str]
 
 
-def gather(config: Config) -> Labelled:
+def gather(config: Config, card: Card | None = None) -> Labelled:
     """List every image of the config's folders and bags; frames of bags are written to files.
+
+    A `card` comes before that of the config.
 
     Raises DataError or ManifestError for data or cards that cannot be used.
     """
@@ -99,10 +101,10 @@ def gather(config: Config) -> Labelled:
         f"{s.path}: {len(x.pairs)} images, {x.name}" for s, x in zip(folders, layouts, strict=True)
     ]
     theirs = [layout.card for layout in layouts] + [None] * len(bags)
-    card = _own_card(config, theirs, notes)
+    card = card or _own_card(config, theirs, notes)
     found = Labelled([], card, [], [], [], notes)
     places = [layout.pairs for layout in layouts]
-    places += [extract(s, Path(config.out) / "frames", card.manifest()) for s in bags]
+    places += [extract(s, Path(config.out) / "frames", card.palette) for s in bags]
     for at, (setting, pairs) in enumerate(zip([*folders, *bags], places, strict=True)):
         other = read_card(Path(setting.card)) if setting.card else theirs[at]
         found.items.extend(_items(pairs, at))

@@ -24,21 +24,21 @@ def split(
 ) -> list[Item]:
     """Return the images with their parts: train, val, or gap for what is left out between.
 
-    What the data say counts, but for a `holdout` of drives whose names begin so. A source of
-    which they say nothing is split: by drives where it has enough of them, else in blocks of time,
-    until `share` of its images is held out. `how` asks for drives or blocks, or names a split.csv.
-    DataError where a part is left empty.
+    What the data say counts, but for a `holdout` of drives whose names begin so. Sources of which
+    they say nothing are split together: by drives where there are enough, else in blocks of time,
+    until `share` of their images is held out. `how` asks for drives or blocks, or names a
+    split.csv. DataError where a part is left empty.
     """
     if how not in ("auto", "drives", "blocks"):
         found = _from_file(items, Path(how))
     elif holdout:
         found = _held_out(items, holdout)
     else:
-        found = []
-        for source in dict.fromkeys(item.source for item in items):
-            own = [item for item in items if item.source == source]
-            is_told = {item.part for item in own} >= {TRAIN, VAL}
-            found += own if is_told else _split_one(own, how, share, seed)
+        parts = {at: {i.part for i in items if i.source == at} for at in {i.source for i in items}}
+        told = {at for at, own in parts.items() if own >= {TRAIN, VAL}}
+        rest = [item for item in items if item.source not in told]
+        decided = iter(_split_rest(rest, how, share, seed) if rest else ())
+        found = [item if item.source in told else next(decided) for item in items]
     for part in (TRAIN, VAL):
         check_not_empty(found, part)
     return found
@@ -61,6 +61,12 @@ def summary(items: Sequence[Item]) -> str:
             drives = len({(item.source, item.drive) for item in own})
             texts.append(f"{part}: {len(own)} images of {drives} drive{'s' if drives > 1 else ''}")
     return "; ".join(texts)
+
+
+def scored(items: Sequence[Item]) -> list[Item]:
+    """Return the images of val that are scored: those that people labelled, if there are any."""
+    val = [item for item in items if item.part == VAL]
+    return [item for item in val if item.label] or val
 
 
 def _from_file(items: Sequence[Item], path: Path) -> list[Item]:
@@ -86,7 +92,7 @@ def _held_out(items: Sequence[Item], holdout: str) -> list[Item]:
     return found
 
 
-def _split_one(items: Sequence[Item], how: str, share: float, seed: int) -> list[Item]:
+def _split_rest(items: Sequence[Item], how: str, share: float, seed: int) -> list[Item]:
     drives: Mapping[Drive, list[Item]] = defaultdict(list)
     for item in items:
         drives[item.source, item.drive].append(item)
@@ -94,28 +100,30 @@ def _split_one(items: Sequence[Item], how: str, share: float, seed: int) -> list
     if how == "auto":
         how = "drives" if len(drives) > FEW and largest < 1 - 2 * share else "blocks"
     if how == "blocks":
-        return [item for drive in drives.values() for item in _blocks(drive, share)]
+        decided = {i: p for drive in drives.values() for i, p in _blocks(drive, share).items()}
+        return [item._replace(part=decided[item.image]) for item in items]
     names, count = list(drives), 0
     np.random.default_rng(seed).shuffle(names)
-    found = []
-    for at, name in enumerate(names):
-        # The first that is drawn is held out, the last never.
-        is_val = count < share * len(items) and at < len(names) - 1
-        count += len(drives[name]) if is_val else 0
-        found += [item._replace(part=VAL if is_val else TRAIN) for item in drives[name]]
-    return found
+    held = set()
+    for name in names[:-1]:  # the last that is drawn is never held out
+        if count < share * len(items):
+            held.add(name)
+            count += len(drives[name])
+    return [
+        item._replace(part=VAL if (item.source, item.drive) in held else TRAIN) for item in items
+    ]
 
 
-def _blocks(drive: Sequence[Item], share: float) -> list[Item]:
-    """Hold out every n-th block of a drive, and leave out the images at its borders."""
+def _blocks(drive: Sequence[Item], share: float) -> dict[str, str]:
+    """Return the part of each image: every n-th block is held out, its borders are left out."""
     ordered = sorted(drive, key=lambda item: item.place)
     every = max(2, round(1 / share))
     size = max(1, len(ordered) // (every * max(1, BLOCKS // every)))
     gap = max(1, round(GAP_SHARE * size)) if len(ordered) > 2 * BLOCKS else 0
     parts = [VAL if (i // size) % every == every // 2 else TRAIN for i in range(len(ordered))]
-    found = []
+    found = {}
     for i, item in enumerate(ordered):
         near = parts[max(0, i - gap) : i + gap + 1]
         is_border = parts[i] == TRAIN and VAL in near
-        found.append(item._replace(part=GAP if is_border else parts[i]))
+        found[item.image] = GAP if is_border else parts[i]
     return found

@@ -17,7 +17,7 @@ from seg_perception.metrics.confusion import ConfusionMatrix
 from seg_perception.training.data_page import truth_of
 from seg_perception.training.labels import read_pixels
 from seg_perception.training.preparation import STEP, Run
-from seg_perception.training.split import VAL
+from seg_perception.training.split import scored
 
 EXPORTED = "miou"  # the score at the exported size
 
@@ -49,9 +49,8 @@ def normalise(images: Tensor, run: Run) -> Tensor:
 
 
 def _pairs(run: Run) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    for item in run.items:
-        if item.part == VAL:
-            yield read_pixels(Path(item.image)), truth_of(run.data, item)
+    for item in scored(run.items):
+        yield read_pixels(Path(item.image)), truth_of(run.data, item)
 
 
 def _labels(

@@ -82,6 +82,27 @@ def test_the_same_key_draws_the_same_whoever_reads(tmp_path: Path) -> None:
     assert not torch.equal(batches[0][0].images, batches[0][7].images)
 
 
+@pytest.mark.timeout(120)
+def test_workers_begin_after_opencv_has_threads_here(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    large = random.integers(0, 256, (720, 960, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), large)
+    cv2.imwrite(str(tmp_path / "a_ids.png"), large[..., 0] // 128)
+    card = card_of({"classes": ["a", "b"]})
+    items = [Item(str(tmp_path / "a.png"), str(tmp_path / "a_ids.png"), 0, "", 0)] * 4
+    data = Labelled(items, card, [1.0], [card.table()], [None], [])
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.warpAffine(large, np.eye(2, 3), (960, 720))
+        config = Config(crop=(320, 416), batch=2, epochs=1, workers=1)
+        schedule = Schedule([1.0] * 4, config)
+        batches = list(loader(Crops(data, items, config, 720 * 960.0), schedule, config))
+    finally:
+        cv2.setNumThreads(before)
+    assert [batch.images.shape for batch in batches] == [(2, 3, 320, 416)] * 2
+
+
 def test_weights_say_how_often_an_image_is_seen() -> None:
     config = Config(batch=5, epochs=40)
     schedule = Schedule([2.0, 0.5, *[1.0] * 8], config)
