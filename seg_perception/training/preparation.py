@@ -192,9 +192,10 @@ def _description(data: Labelled, items: Sequence[Item], begun: Start) -> Mapping
         raise DataError("there are no images")
     listed = "\n".join(f"{i.part} {i.image} {i.label} {i.soft}" for i in items)
     return {
+        "arch": begun.arch,
         "card": dict(data.card.keys),
         "network": dict(begun.changes),
-        "data": hashlib.sha256(listed.encode()).hexdigest()[:16],
+        "images": hashlib.sha256(listed.encode()).hexdigest()[:16],
     }
 
 

@@ -31,13 +31,14 @@ def release(checkpoint: Path, out: Path, *, size: tuple[int, int], **card: Any) 
             f"{checkpoint} is not a checkpoint of `seg-perception train`: {error}"
         ) from error
     keys = saved.get("card") or load_card(config["dataset"])
-    network = build(config["arch"], keys, saved.get("network", {}))
+    arch = saved.get("arch", config["arch"])  # of the file that it began with
+    network = build(arch, keys, saved.get("network", {}))
     network.load_state_dict(
         {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
     )
     start = f"from {Path(config['init']).name}" if config.get("init") else "from scratch"
     origin = f"trained {start} for {saved['epoch']} epochs by seg-perception train"
-    manifest = describe(config["arch"], keys, saved.get("network", {}), size)
+    manifest = describe(arch, keys, saved.get("network", {}), size)
     return export_onnx(
         network, Manifest.from_dict({**manifest.to_dict(), "source": origin, **card}), out
     )

@@ -159,7 +159,7 @@ def _own_checkpoint(path: Path) -> Given | None:
     """Return the averaged network of a checkpoint that training wrote, None for another file."""
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
-        arch, card, averaged = saved["config"]["arch"], saved["card"], saved["averaged"]
+        arch, card, averaged = saved["arch"], saved["card"], saved["averaged"]
     except Exception:  # whatever it is, the other readers say what is wrong with it
         return None
     changes = saved.get("network", {})

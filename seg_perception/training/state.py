@@ -143,15 +143,11 @@ class State:
         return True
 
     def _check_same(self, saved: Mapping[str, Any], path: Path) -> None:
-        before = {**asdict(Config()), **saved["config"]}
-        now = asdict(self.config)
-        other = [k for k in now if k not in FREE and _plain(now[k]) != _plain(before[k])]
-        other += [
-            k for k in self.description if _plain(saved.get(k)) != _plain(self.description[k])
-        ]
+        before = {**asdict(Config()), **saved["config"], **saved}
+        now = {**asdict(self.config), **self.description}
+        other = [k for k in now if k not in FREE and _plain(now[k]) != _plain(before.get(k))]
         if other:
-            k = other[0]
-            values = f" ({_short(before.get(k))}, now {_short(now.get(k))})" if k in now else ""
+            values = f" ({_short(before.get(other[0]))}, now {_short(now[other[0]])})"
             raise CheckpointError(
                 f"{path} is of a run with another {', '.join(other)}{values}: give the same "
                 "settings to go on, or another folder (out, or -o) to begin again"

@@ -126,7 +126,7 @@ def test_a_longer_run_goes_on_and_other_settings_are_refused(make: Callable[...,
     assert len((Path(make().out) / "log.txt").read_text().splitlines()) == 2
     with pytest.raises(CheckpointError, match="another learning_rate .0.002, now 0.1"):
         main(make(epochs=3, learning_rate=0.1))
-    with pytest.raises(CheckpointError, match="another holdout, data"):
+    with pytest.raises(CheckpointError, match="another holdout, images"):
         main(make(epochs=3, holdout="drivea"))
 
 

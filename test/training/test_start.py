@@ -32,10 +32,12 @@ def images(size: tuple[int, int]) -> list[np.ndarray]:
     return [resized(image, size)[..., ::-1] for image in bundled_images(2)]
 
 
-def model_file(path: Path, classes: list[str]) -> dict[str, torch.Tensor]:
+def model_file(
+    path: Path, classes: list[str], arch: str = "topformer_tiny"
+) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    network = create_model("topformer_tiny", dataset="", num_classes=len(classes))
-    card = {"classes": classes, "architecture": "topformer_tiny", "input": {"size": [64, 96]},
+    network = create_model(arch, dataset="", num_classes=len(classes))
+    card = {"classes": classes, "architecture": arch, "input": {"size": [64, 96]},
             "output": {"kind": "logits"}}  # fmt: skip
     write_model(network, Manifest.from_dict(card), path)
     return network.state_dict()
@@ -117,7 +119,7 @@ def test_frozen_and_slower_parts_are_found_by_name_or_refused() -> None:
 def test_frozen_layers_stay_as_they_were_to_the_bit(tmp_path: Path) -> None:
     data = write_drives(tmp_path / "data")
     card = write_card(tmp_path / "card.yaml")
-    state = model_file(tmp_path / "m.pt", ["floor", "wall", "sky"])
+    state = model_file(tmp_path / "m.pt", ["floor", "wall", "sky"], "topformer_small")
     config = small(
         data, tmp_path / "run", card=str(card), init=str(tmp_path / "m.pt"), epochs=1,
         freeze=("backbone",), average=0.0,
@@ -127,6 +129,8 @@ def test_frozen_layers_stay_as_they_were_to_the_bit(tmp_path: Path) -> None:
     for key, value in state.items():
         same = torch.equal(saved[f"network.{key}"], value)
         assert same == key.startswith("backbone."), key
+    manifest = read_manifest(tmp_path / "run" / "model.onnx")
+    assert manifest.architecture == "topformer_small"
 
 
 def test_training_goes_on_from_a_run_of_other_classes_by_the_command_line(tmp_path: Path) -> None:
