@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
@@ -20,6 +21,7 @@ from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.evaluation.plan import Plan
 from seg_perception.evaluation.results import Outcome
 from seg_perception.files import check_output
+from seg_perception.images import resized
 from seg_perception.metrics.paired import Interval
 from seg_perception.models import ARCHITECTURES
 from seg_perception.quantization.quantize import Comparison, quantize
@@ -28,12 +30,23 @@ from seg_perception.training.config import Config
 from seg_perception.training.distill_page import write_distill_page
 from seg_perception.training.frames import Recording, choose_frames, read_bgr
 from seg_perception.training.heldout import HeldOut, write_held_out
-from seg_perception.training.inspect import Summary, check_classes
-from seg_perception.training.preparation import look_at, ready, rehearse, say
+from seg_perception.training.inspect import Summary
+from seg_perception.training.labels import read_pixels
+from seg_perception.training.preparation import (
+    check_room,
+    exported_size,
+    look_at,
+    ready,
+    rehearse,
+    say,
+    tell,
+    try_export,
+)
 from seg_perception.training.soft_labels import read_soft, write_soft
 from seg_perception.training.sources import DataSetting, Item, Labelled, gather
 from seg_perception.training.split import FILE, GAP, split, summary, write_split
-from seg_perception.training.teacher import Teacher, load, manifest_of, mean
+from seg_perception.training.start import start
+from seg_perception.training.teacher import CELL, Teacher, load, manifest_of, mean
 from seg_perception.training.train import export, fit, try_steps
 
 MAX_LOSS = 0.005  # of mean IoU, above which no 8-bit file is written
@@ -87,8 +100,11 @@ def distill(
     teachers = load(task.teachers, card, flip=task.flip, threads=config.threads)
     recordings = _open(task, card)
     data, items = _collect(task, config, card, recordings, console)
+    found = look_at(data, items, config, console)
+    _rehearse(data, items, config, found)
     items = _label(data, items, teachers, config, console)
-    found = _look(data, items, config, console)
+    _count(data, items, found)
+    tell(data, items, found, config, console)
     run = ready(config, data, items, found, console, label_weight=task.label_weight)
     rehearse(run)
     if dry_run:
@@ -209,18 +225,26 @@ def _label(
     return labelled
 
 
-def _look(data: Labelled, items: Sequence[Item], config: Config, console: Console) -> Summary:
-    """Inspect the data, and count the teacher's labels where people made none."""
-    found = look_at(data, items, config, console)
+def _rehearse(data: Labelled, items: Sequence[Item], config: Config, found: Summary) -> None:
+    """Try the export of the student before anything is labelled, which takes long."""
+    begun = start(config.init, config.arch, data.card, lambda size: _some_images(items, size))
+    check_room(Path(config.out), begun.network)
+    try_export(begun, data.card, exported_size(config, found))
+
+
+def _some_images(items: Sequence[Item], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    return [resized(read_pixels(Path(item.image)), size) for item in items[:2]]
+
+
+def _count(data: Labelled, items: Sequence[Item], found: Summary) -> None:
+    """Add the teacher's labels to what was counted, where people made none."""
     for item in items:
         if item.part == GAP or item.label:
             continue
         soft = read_soft(Path(item.soft))
         counts = np.bincount(soft.ids[0].ravel(), minlength=256)[: len(data.card.classes)]
-        found.pixels[item.part] += counts * 16
+        found.pixels[item.part] += counts * CELL * CELL
         found.images[item.part] += counts > 0
-    check_classes(data.card.classes, found)
-    return found
 
 
 def judge(task: Task, config: Config, model: Path, held_out: HeldOut) -> Verdict:

@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Summary:
-    """What all images are: pixels by part and class, images by class, sizes, and what to know.
+    """What all images are: pixels by part and class, images by class, and sizes.
 
     Arrays are int64 (K,); `sizes` counts images of train by (height, width).
     """
@@ -43,7 +43,6 @@ class Summary:
     pixels: dict[str, NDArray[np.int64]]
     images: dict[str, NDArray[np.int64]]
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def median_size(self) -> tuple[int, int]:
@@ -51,6 +50,15 @@ class Summary:
         sides = np.array([size for size, n in self.sizes.items() for _ in range(n)])
         height, width = np.median(sides, axis=0).astype(int)
         return int(height), int(width)
+
+    def notes(self, classes: Sequence[str]) -> Iterator[str]:
+        """Yield what is no error and may be a mistake."""
+        sizes = ", ".join(f"{w}x{h} ({n})" for (h, w), n in self.sizes.most_common(SHOWN))
+        yield f"{len(self.sizes)} size{'s' if len(self.sizes) > 1 else ''} of images: {sizes}"
+        for part, images in self.images.items():
+            missing = [n for n, count in zip(classes, images, strict=True) if not count]
+            if missing:
+                yield f"never in {part}: {', '.join(missing)}"
 
 
 def inspect(
@@ -163,18 +171,7 @@ def _summary(data: Labelled, items: Sequence[Item], seen: dict[str, Seen]) -> Su
         found.images[item.part] += counts[: len(classes)] > 0
         if item.part == TRAIN:
             found.sizes[seen[item.image].size] += 1
-    found.notes += _notes(classes, found)
     return found
-
-
-def _notes(classes: Sequence[str], found: Summary) -> Iterator[str]:
-    """Yield what is no error and may be a mistake."""
-    sizes = ", ".join(f"{w}x{h} ({n})" for (h, w), n in found.sizes.most_common(SHOWN))
-    yield f"{len(found.sizes)} size{'s' if len(found.sizes) > 1 else ''} of images: {sizes}"
-    for part in (TRAIN, VAL):
-        missing = [n for n, count in zip(classes, found.images[part], strict=True) if not count]
-        if missing:
-            yield f"never in {part}: {', '.join(missing)}"
 
 
 def check_classes(classes: Sequence[str], found: Summary) -> None:

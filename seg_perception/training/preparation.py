@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_perception.checkpoints.export import export_onnx
 from seg_perception.errors import DataError, ModelError
 from seg_perception.files import check_output
 from seg_perception.images import resized
+from seg_perception.training.card import Card
 from seg_perception.training.config import Config
 from seg_perception.training.data_page import write_data_page
 from seg_perception.training.inspect import Summary, check_classes, inspect
@@ -87,28 +88,33 @@ def prepare(config: Config, console: Console) -> Run:
     )
     write_split(Path(config.out) / SPLIT, items)
     found = look_at(data, items, config, console)
-    check_classes(data.card.classes, found)
+    tell(data, items, found, config, console)
     return ready(config, data, items, found, console)
 
 
 def look_at(data: Labelled, items: Sequence[Item], config: Config, console: Console) -> Summary:
-    """Inspect all images with a bar, write the page of the data, and print what is to know."""
+    """Inspect all images with a bar."""
     with Progress(console=console) as bar:
-        task = bar.add_task("checking the data", total=sum(i.part in (TRAIN, VAL) for i in items))
-        found = inspect(
-            data,
-            items,
-            Path(config.out),
-            threads=config.threads,
-            on_image=lambda: bar.advance(task),
-        )
-    notes = [*data.notes, summary(items), *found.notes]
+        used = sum(item.part in (TRAIN, VAL) for item in items)
+        task = bar.add_task("checking the data", total=used)
+
+        def advance() -> None:
+            bar.advance(task)
+
+        return inspect(data, items, Path(config.out), threads=config.threads, on_image=advance)
+
+
+def tell(
+    data: Labelled, items: Sequence[Item], found: Summary, config: Config, console: Console
+) -> None:
+    """Print what is to know of the data, and write their page; DataError for hardly a class."""
+    notes = [*data.notes, summary(items), *found.notes(data.card.classes)]
     for note in notes:
         say(console, note)
+    check_classes(data.card.classes, found)
     page = Path(config.out) / "data.html"
     write_data_page(page, data, items, found, notes)
     say(console, f"open {page}")
-    return found
 
 
 def ready(
@@ -123,7 +129,7 @@ def ready(
     """Build the network of a run over data that were looked at."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    size = config.export_size or usual_size(found.median_size)
+    size = exported_size(config, found)
     trained = [item for item in items if item.part == TRAIN]
     begun = start(config.init, config.arch, data.card, lambda s: _images(trained, s))
     model = WithAuxiliaryHeads(begun.network, classes=len(data.card.classes), size=config.crop)
@@ -146,17 +152,31 @@ def rehearse(run: Run) -> None:
     ModelError says what would have failed.
     """
     check_output(run.model, kinds=(".onnx",))
-    needed = COPIES * 4 * sum(p.numel() for p in run.state.model.parameters())
-    free = shutil.disk_usage(run.out).free
+    check_room(run.out, run.state.model)
+    try_export(run.begun._replace(network=run.state.model.network), run.data.card, run.size)
+
+
+def check_room(folder: Path, network: nn.Module) -> None:
+    """Raise ModelError where the disk has no room for a network's checkpoints."""
+    needed = COPIES * 4 * sum(p.numel() for p in network.parameters())
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ModelError(
-            f"{run.out} has {free / 1e6:.0f} MB free, checkpoints need {needed / 1e6:.0f} MB; make "
+            f"{folder} has {free / 1e6:.0f} MB free, checkpoints need {needed / 1e6:.0f} MB; make "
             "room, or choose another folder (out, or -o)"
         )
-    manifest = describe(run.begun.arch, run.data.card.keys, run.begun.changes, run.size)
+
+
+def try_export(begun: Start, card: Card, size: tuple[int, int]) -> None:
+    """Export a network to nowhere; ModelError says why that cannot be done."""
+    manifest = describe(begun.arch, card.keys, begun.changes, size)
     with tempfile.TemporaryDirectory() as folder:
-        network = copy.deepcopy(run.state.model.network)
-        export_onnx(network, manifest, Path(folder) / "rehearsal.onnx")
+        export_onnx(copy.deepcopy(begun.network), manifest, Path(folder) / "rehearsal.onnx")
+
+
+def exported_size(config: Config, found: Summary) -> tuple[int, int]:
+    """Return the input size (height, width) of the file, as chosen or by the images' shape."""
+    return config.export_size or usual_size(found.median_size)
 
 
 def say(console: Console, text: str) -> None:

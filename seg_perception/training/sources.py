@@ -107,7 +107,7 @@ def gather(config: Config, card: Card | None = None) -> Labelled:
     places += [extract(s, Path(config.out) / "frames", card.palette) for s in bags]
     for at, (setting, pairs) in enumerate(zip([*folders, *bags], places, strict=True)):
         other = read_card(Path(setting.card)) if setting.card else theirs[at]
-        found.items.extend(_items(pairs, at))
+        found.items.extend(_items(pairs, at, by_stamp=at >= len(folders)))
         found.weights.append(setting.weight)
         found.tables.append(_table(other, card))
         found.palettes.append((other or card).palette)
@@ -134,11 +134,10 @@ def _table(theirs: Card | None, ours: Card) -> NDArray[np.int16]:
     return np.where(ids < 0, ids, mapped[np.where(ids < 0, UNKNOWN, ids)]).astype(np.int16)
 
 
-def _items(pairs: Sequence[Pair], source: int) -> Iterator[Item]:
+def _items(pairs: Sequence[Pair], source: int, *, by_stamp: bool) -> Iterator[Item]:
+    """Yield the images of a source; those of bags are named by their stamps."""
     for number, pair in enumerate(pairs):
-        stem = pair.image.stem
-        is_stamp = stem.isdecimal() and len(stem) > 15  # a bag's frames are named by nanoseconds
-        place = int(stem) if is_stamp else number
+        place = int(pair.image.stem) if by_stamp else number
         yield Item(str(pair.image), str(pair.label), source, pair.drive, place, pair.part)
 
 

@@ -16,7 +16,7 @@ from seg_perception.training.card import read_card
 from seg_perception.training.sources import Item, gather
 from seg_perception.training.train import main
 
-STAMPS = [1_700_000_000_000_000_000 + i * 500_000_000 for i in range(20)]
+STAMPS = [9_000_000_000 + i * 500_000_000 for i in range(20)]  # from one digit to the next
 
 
 def record(path: Path, *, topic: bool) -> dict[int, np.ndarray]:

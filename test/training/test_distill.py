@@ -1,7 +1,12 @@
 """A teacher labels frames of bags and folders, and a light network learns from it."""
 
+import csv
+import errno
 import json
+import shutil
 from collections.abc import Callable
+from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,7 +17,7 @@ from test_evaluate import image_message, write_bag
 
 from seg_perception.bags.sources import BagSource
 from seg_perception.cli import main as command
-from seg_perception.errors import DataError, UsageError
+from seg_perception.errors import DataError, ManifestError, ModelError, UsageError
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.metrics.paired import Interval
 from seg_perception.segmenter import Segmenter
@@ -92,6 +97,34 @@ def test_a_student_of_bags_is_trained_scored_and_judged_by_the_command_line(
     labelled = list((folder / "teacher").rglob("*.npz"))
     assert 0 < len(labelled) <= 40
     assert max(path.stat().st_size for path in labelled) < 4000
+
+
+def test_the_bundled_clip_and_a_bundled_teacher(tmp_path: Path) -> None:
+    """One bag is cut into blocks of time; a few frames have labels of people."""
+    with resources.as_file(resources.files("seg_perception") / "clip") as clip:
+        (tmp_path / "truth").mkdir()
+        for path in sorted((clip / "truth").iterdir())[::5]:
+            shutil.copy(path, tmp_path / "truth")
+        task = Task(
+            ("tiny",), "topformer_tiny", (f"{clip / 'bag'},topic=/camera/image/compressed",),
+            labels=str(tmp_path / "truth"), count=40,
+        )  # fmt: skip
+        small = {**SMALL, "crop": [96, 128], "export_size": [96, 128]}
+        out = str(tmp_path / "run")
+        config = read_config(None, small, out=out, model=str(tmp_path / "clip.onnx"))
+        line = distill(task, config)
+    assert "on held-out labels of people" in line
+    with (tmp_path / "run" / "split.csv").open() as file:
+        rows = [(int(Path(row["image"]).stem), row["part"]) for row in csv.DictReader(file)]
+    assert 21 < len(rows) <= 61
+    assert {part for _, part in rows} == {"train", "val", "gap"}
+    for (_, before), (_, after) in pairwise(sorted(rows)):
+        assert {before, after} != {"train", "val"}
+    report = json.loads((tmp_path / "run" / "evaluation" / "report.json").read_text())
+    assert report["frames_scored"] == len(list((tmp_path / "run/heldout/labels").iterdir()))
+    assert report["flicker"]["pairs"] > report["frames_scored"]
+    manifest = Segmenter.load(tmp_path / "clip.onnx").manifest
+    assert "CamVid" in manifest.attribution  # of the teacher
 
 
 def test_a_student_that_was_there_is_compared_with_an_interval(
@@ -195,6 +228,38 @@ def test_what_is_missing_is_named_before_anything_is_labelled(
     )
     with pytest.raises(DataError, match="no frame of .*empty.mcap can be read"):
         distill(Task((teacher,), "topformer_tiny", (str(empty),)), config)
+
+
+def test_a_student_that_cannot_be_exported_is_refused_before_labelling(
+    tmp_path: Path, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "mean", lambda *_: pytest.fail("it was labelled"))
+    task = Task((str(make_model()),), "topformer_tiny", write_recordings(tmp_path, 3))
+    model = str(tmp_path / "o.onnx")
+    config = read_config(None, SMALL, out=str(tmp_path / "run"), model=model, export_size=[0, 64])
+    with pytest.raises(ManifestError, match="input size"):
+        distill(task, config)
+
+
+def test_a_disk_that_fills_up_while_labelling_leaves_nothing_half_written(
+    tmp_path: Path, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task((str(make_model()),), "topformer_tiny", write_recordings(tmp_path, 3))
+    config = read_config(None, SMALL, out=str(tmp_path / "run"), model=str(tmp_path / "o.onnx"))
+    whole = Path.write_bytes
+
+    def write(path: Path, data: bytes) -> int:
+        if ".npz" in path.name and len(list(path.parent.glob("*.npz"))) == 2:
+            whole(path, data[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(ModelError, match="npz cannot be written: No space left"):
+        distill(task, config)
+    names = [path.name for path in (tmp_path / "run" / "teacher").rglob("*.*")]
+    assert len(names) == 2
+    assert not [name for name in names if not name.endswith(".npz")]
 
 
 def test_held_out_bags_hold_all_frames_of_their_time_and_labels_by_stamp(

@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.own_data import write_card, write_drives
+from support.own_data import CLASSES, write_card, write_drives
 
 from seg_perception.errors import DataError
 from seg_perception.training import inspect as module
 from seg_perception.training.config import Config
-from seg_perception.training.inspect import Summary, inspect
+from seg_perception.training.inspect import Summary, check_classes, inspect
 from seg_perception.training.sources import gather
 from seg_perception.training.split import TRAIN, VAL, split
 
@@ -92,8 +92,8 @@ def test_classes_that_never_occur_are_noted_and_most_of_them_refused(tmp_path: P
     for label in labels_of(tmp_path):
         ids = cv2.imread(str(label), -1)
         cv2.imwrite(str(label), np.minimum(ids, 1))
-    assert "never in train: person" in look(tmp_path).notes
+    assert "never in train: person" in look(tmp_path).notes(CLASSES)
     for label in labels_of(tmp_path):
         cv2.imwrite(str(label), np.zeros_like(cv2.imread(str(label), -1)))
     with pytest.raises(DataError, match="2 of 3 classes never occur .wall, person.*--card"):
-        look(tmp_path)
+        check_classes(CLASSES, look(tmp_path))
