@@ -44,16 +44,25 @@ def add(commands: Commands) -> None:
         "--label-weight", type=positive, default=3.0, metavar="W",
         help="what a pixel counts that people labelled, one of a teacher at most 1 (default 3)",
     )  # fmt: skip
+    cluster = parser.add_mutually_exclusive_group()
+    cluster.add_argument(
+        "--workers", type=whole_number, metavar="N", help="processes that label for the teachers"
+    )
+    cluster.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that labels")
     parser.add_argument("--int8", action="store_true", help="write OUT_int8.onnx, too")
     add_training(parser)
-    parser.set_defaults(command=run, extra="train,evaluate", init=None)
+    parser.set_defaults(command=run, extra="train,evaluate,cluster", init=None)
 
 
 def run(options: argparse.Namespace) -> int:
     """Distil, and print whether the new network is better."""
+    from seg_perception.evaluation.cluster import Cluster
     from seg_perception.training.config import read_config
     from seg_perception.training.distill import DEFAULTS, Task, distill
 
+    cluster = None
+    if options.workers or options.scheduler:
+        cluster = Cluster(options.workers or 0, options.scheduler)
     task = Task(
         teachers=tuple(options.teacher),
         student=options.student,
@@ -64,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
         count=options.frames,
         label_weight=options.label_weight,
         int8=options.int8,
+        cluster=cluster,
     )
     given = {k: v for k, v in changes(options).items() if k != "bags"}
     config = read_config(options.config, defaults=DEFAULTS, **given)

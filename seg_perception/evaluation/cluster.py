@@ -92,8 +92,6 @@ def count_spans(
     Ends early, with what was counted till then, when `is_over`. What a worker raises is raised
     here; a span whose workers die again and again raises DataError.
     """
-    from distributed import wait
-
     run = token_hex(8)
     spans = {
         client.submit(
@@ -105,9 +103,9 @@ def count_spans(
     pending = set(spans)
     try:
         while pending and not is_over():
-            for future in _finished(pending, wait):
+            for future in finished(pending):
                 progress, number = spans[future]
-                counted = _result(future, progress.spans[number])
+                counted: Counted = result(future, str(progress.spans[number] or "a recording"))
                 pending.discard(future)
                 progress.damage = progress.damage or counted.damage
                 progress.finish(number, counted.states)
@@ -130,7 +128,10 @@ def _ready(plan: Plan, run: str) -> Evaluator:
     return Evaluator(plan)
 
 
-def _finished(pending: set[Any], wait: Callable[..., Any]) -> list[Any]:
+def finished(pending: set[Any]) -> list[Any]:
+    """Return the futures that ended within a short while; DataError for a lost scheduler."""
+    from distributed import wait
+
     try:
         return list(wait(pending, timeout=POLL_S, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
@@ -139,16 +140,19 @@ def _finished(pending: set[Any], wait: Callable[..., Any]) -> list[Any]:
         raise DataError(LOST) from error
 
 
-def _result(future: Any, span: Span | None) -> Counted:
+def result(future: Any, what: str) -> Any:
+    """Return what a worker sent back, or raise what it raised; `what` it was asked for.
+
+    DataError for a lost scheduler, and for work over which workers die again and again.
+    """
     from distributed import KilledWorker
 
     try:
-        counted: Counted = future.result()
+        return future.result()
     except CancelledError as error:
         raise DataError(LOST) from error
     except KilledWorker as error:
         raise DataError(
-            f"{LOSSES} workers died while they counted {span or 'a recording'}: {error}; look for "
-            "too little memory, or count without --workers"
+            f"{LOSSES} workers died over {what}: {error}; look for too little memory, or leave out "
+            "--workers"
         ) from error
-    return counted

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
 
 from seg_perception import weights
 from seg_perception.bags.sources import BagSource, FolderSource
 from seg_perception.errors import ModelError, UsageError
+from seg_perception.evaluation.cluster import Cluster
 from seg_perception.evaluation.evaluate import evaluate
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.evaluation.plan import Plan
@@ -28,9 +28,10 @@ from seg_perception.quantization.quantize import Comparison, quantize
 from seg_perception.training.card import Card, card_of, read_card
 from seg_perception.training.config import Config
 from seg_perception.training.distill_page import write_distill_page
-from seg_perception.training.frames import Recording, choose_frames, read_bgr
+from seg_perception.training.frames import Recording, choose_frames
 from seg_perception.training.heldout import HeldOut, write_held_out
 from seg_perception.training.inspect import Summary
+from seg_perception.training.labelling import label, question
 from seg_perception.training.labels import read_pixels
 from seg_perception.training.preparation import (
     check_room,
@@ -42,11 +43,11 @@ from seg_perception.training.preparation import (
     tell,
     try_export,
 )
-from seg_perception.training.soft_labels import read_soft, write_soft
+from seg_perception.training.soft_labels import read_soft
 from seg_perception.training.sources import DataSetting, Item, Labelled, gather
 from seg_perception.training.split import FILE, GAP, split, summary, write_split
 from seg_perception.training.start import start
-from seg_perception.training.teacher import CELL, Teacher, load, manifest_of, mean
+from seg_perception.training.teacher import CELL, load, manifest_of
 from seg_perception.training.train import export, fit, try_steps
 
 MAX_LOSS = 0.005  # of mean IoU, above which no 8-bit file is written
@@ -65,7 +66,8 @@ class Task:
     """What is distilled: `teachers` are MODEL[,key=value...], `student` an architecture or a file.
 
     `bags` and `images` are recordings without labels, or with few. `count` is how many frames are
-    labelled at most, `label_weight` what a pixel counts that people labelled.
+    labelled at most, `label_weight` what a pixel counts that people labelled. A `cluster` labels in
+    other processes.
     """
 
     teachers: tuple[str, ...]
@@ -77,6 +79,7 @@ class Task:
     count: int = 2000
     label_weight: float = 3.0
     int8: bool = False
+    cluster: Cluster | None = None
 
 
 class Verdict(NamedTuple):
@@ -102,7 +105,9 @@ def distill(
     data, items = _collect(task, config, card, recordings, console)
     found = look_at(data, items, config, console)
     _rehearse(data, items, config, found)
-    items = _label(data, items, teachers, config, console)
+    asked = question(task.teachers, card, flip=task.flip)
+    folder = Path(config.out) / "teacher"
+    items = label(items, teachers, asked, folder, cluster=task.cluster, console=console)
     _count(data, items, found)
     tell(data, items, found, config, console)
     run = ready(config, data, items, found, console, label_weight=task.label_weight)
@@ -200,29 +205,6 @@ def _add(data: Labelled, items: Sequence[Item], weight: float, table: Any, palet
     data.weights.append(weight)
     data.tables.append(table)
     data.palettes.append(palette)
-
-
-def _label(
-    data: Labelled,
-    items: Sequence[Item],
-    teachers: Sequence[Teacher],
-    config: Config,
-    console: Console,
-) -> list[Item]:
-    """Let the teachers label every frame once, into files that a later run finds again."""
-    key = "_".join(teacher.key for teacher in teachers)
-    folder = Path(config.out) / "teacher" / key
-    labelled = []
-    with Progress(console=console) as bar:
-        for item in bar.track(items, description="labelling"):
-            if item.part == GAP:
-                labelled.append(item)
-                continue
-            name = f"{item.source}_{item.place}_{Path(item.image).stem}.npz"
-            if not (folder / name).is_file():
-                write_soft(folder / name, mean(teachers, read_bgr(item.image)))
-            labelled.append(item._replace(soft=str(folder / name)))
-    return labelled
 
 
 def _rehearse(data: Labelled, items: Sequence[Item], config: Config, found: Summary) -> None:

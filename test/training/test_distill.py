@@ -13,15 +13,19 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
+from test_cluster import lose_a_worker
 from test_evaluate import image_message, write_bag
 
 from seg_perception.bags.sources import BagSource
 from seg_perception.cli import main as command
 from seg_perception.errors import DataError, ManifestError, ModelError, UsageError
+from seg_perception.evaluation.cluster import Cluster
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.metrics.paired import Interval
 from seg_perception.segmenter import Segmenter
 from seg_perception.training import distill as module
+from seg_perception.training import labelling
 from seg_perception.training.card import card_of
 from seg_perception.training.config import read_config
 from seg_perception.training.distill import Task, distill, verdict_line
@@ -29,6 +33,7 @@ from seg_perception.training.heldout import write_held_out
 from seg_perception.training.soft_labels import read_soft
 from seg_perception.training.teacher import Teacher, load
 
+__all__ = ["lose_a_worker"]  # a fixture
 RGB = np.array([[220, 30, 20], [30, 200, 40], [20, 30, 230]], np.uint8)
 SMALL = {"epochs": 1, "batch": 4, "crop": [32, 64], "threads": 1, "workers": 0, "eval_every": 1,
          "export_size": [32, 64], "warmup": 1}  # fmt: skip
@@ -155,7 +160,7 @@ def test_a_second_run_labels_nothing_again(
     task = Task((str(make_model()),), "topformer_tiny", bags)
     config = read_config(None, SMALL, out=str(tmp_path / "run"), model=str(tmp_path / "o.onnx"))
     assert distill(task, config, dry_run=True) == ""
-    monkeypatch.setattr(module, "mean", lambda *_: pytest.fail("labelled again"))
+    monkeypatch.setattr(labelling, "mean", lambda *_: pytest.fail("labelled again"))
     assert distill(task, config, dry_run=True) == ""
     assert not (tmp_path / "o.onnx").exists()
 
@@ -201,7 +206,7 @@ def test_two_teachers_say_the_mean(make_model: Callable[..., Path]) -> None:
     teachers = load([str(make_model()), str(swapped)], COLOURS, flip=False, threads=1)
     image = np.zeros((32, 48, 3), np.uint8)
     image[..., 2] = 250  # BGR: red
-    soft = module.mean(teachers, image)
+    soft = labelling.mean(teachers, image)
     assert abs(int(soft.shares[0, 0, 0]) - 127) <= 1
     assert set(soft.ids[:2, 0, 0].tolist()) == {0, 1}
 
@@ -230,10 +235,34 @@ def test_what_is_missing_is_named_before_anything_is_labelled(
         distill(Task((teacher,), "topformer_tiny", (str(empty),)), config)
 
 
+def test_a_cluster_that_loses_a_worker_labels_as_one_process(
+    tmp_path: Path, make_model: Callable[..., Path], lose_a_worker: list[int]
+) -> None:
+    model = str(make_model(wide=64))
+    folder = write_folder(tmp_path / "drive", 60)
+    task = Task((model,), "topformer_tiny", images=(str(folder),))
+    config = module.Config(out=str(tmp_path / "run"), threads=1)
+    recordings = module._open(task, COLOURS)
+    console = Console(quiet=True)
+    _, items = module._collect(task, config, COLOURS, recordings, console)
+    teachers = load(task.teachers, COLOURS, flip=True, threads=1)
+    asked = labelling.question(task.teachers, COLOURS, flip=True)
+    found = [
+        labelling.label(items, teachers, asked, tmp_path / name, cluster=cluster, console=console)
+        for name, cluster in (("alone", None), ("together", Cluster(2)))
+    ]
+    assert len(lose_a_worker) == 1
+    for one, other in zip(*found, strict=True):
+        assert bool(one.soft) == (one.part != "gap")
+        if one.soft:
+            labels = [read_soft(Path(item.soft)) for item in (one, other)]
+            assert all((a == b).all() for a, b in zip(*labels, strict=True))
+
+
 def test_a_student_that_cannot_be_exported_is_refused_before_labelling(
     tmp_path: Path, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "mean", lambda *_: pytest.fail("it was labelled"))
+    monkeypatch.setattr(labelling, "mean", lambda *_: pytest.fail("it was labelled"))
     task = Task((str(make_model()),), "topformer_tiny", write_recordings(tmp_path, 3))
     model = str(tmp_path / "o.onnx")
     config = read_config(None, SMALL, out=str(tmp_path / "run"), model=model, export_size=[0, 64])
@@ -269,9 +298,10 @@ def test_held_out_bags_hold_all_frames_of_their_time_and_labels_by_stamp(
     task = Task((str(make_model()),), "topformer_tiny", bags, count=16)
     config = module.Config(out=str(tmp_path / "run"), threads=1)
     recordings = module._open(task, COLOURS)
-    data, items = module._collect(task, config, COLOURS, recordings, module.Console(quiet=True))
+    data, items = module._collect(task, config, COLOURS, recordings, Console(quiet=True))
     teachers = load(task.teachers, COLOURS, flip=False, threads=1)
-    items = module._label(data, items, teachers, config, module.Console(quiet=True))
+    asked, console = labelling.question(task.teachers, COLOURS, flip=False), Console(quiet=True)
+    items = labelling.label(items, teachers, asked, tmp_path, cluster=None, console=console)
     held = write_held_out(tmp_path / "heldout", data, items, recordings)
     val = [item for item in items if item.part == "val"]
     (images,) = held.images
