@@ -3,6 +3,7 @@
 Read it from `distill` downwards; training itself is train.py's.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,10 @@ def distill(
     Raises SegPerceptionError for what cannot be used, before anything long where that can be known.
     """
     console = console or Console(stderr=True)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "distill is one process; --workers labels in several, and train takes torchrun"
+        )
     config = _with_student(task, config)
     check_output(Path(config.model), kinds=(".onnx",))
     card = own_card(task, config)

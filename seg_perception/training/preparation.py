@@ -27,6 +27,7 @@ from seg_perception.training.data_page import write_data_page
 from seg_perception.training.inspect import Summary, check_classes, inspect
 from seg_perception.training.labels import read_pixels
 from seg_perception.training.losses import class_weights
+from seg_perception.training.parallel import ALONE, Group
 from seg_perception.training.release import describe
 from seg_perception.training.sources import Item, Labelled, gather
 from seg_perception.training.split import FILE as SPLIT
@@ -61,6 +62,7 @@ class Run:
     size: tuple[int, int]
     label_weight: float
     console: Console
+    group: Group
 
     @property
     def out(self) -> Path:
@@ -77,7 +79,7 @@ class Run:
         return [item for item in self.items if item.part == part]
 
 
-def prepare(config: Config, console: Console) -> Run:
+def prepare(config: Config, console: Console, group: Group = ALONE) -> Run:
     """Open, split and check all data of a config, and build its network.
 
     Raises SegPerceptionError, before anything is trained, for whatever cannot be used.
@@ -89,7 +91,7 @@ def prepare(config: Config, console: Console) -> Run:
     write_split(Path(config.out) / SPLIT, items)
     found = look_at(data, items, config, console)
     tell(data, items, found, config, console)
-    return ready(config, data, items, found, console)
+    return ready(config, data, items, found, console, group=group)
 
 
 def look_at(data: Labelled, items: Sequence[Item], config: Config, console: Console) -> Summary:
@@ -125,6 +127,7 @@ def ready(
     console: Console,
     *,
     label_weight: float = 1.0,
+    group: Group = ALONE,
 ) -> Run:
     """Build the network of a run over data that were looked at."""
     torch.manual_seed(config.seed)
@@ -142,7 +145,7 @@ def ready(
     state = State(model, config, _description(data, items, begun))
     return Run(
         config, data, items, found, begun, state, weights.to(config.device), area, size,
-        label_weight, console,
+        label_weight, console, group,
     )  # fmt: skip
 
 

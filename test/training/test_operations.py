@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,9 +15,11 @@ from support.own_data import write_card, write_drives
 from support.train import small
 
 from seg_perception.errors import CheckpointError, ModelError, SegPerceptionError, UsageError
-from seg_perception.training import train
+from seg_perception.training import step, train
 from seg_perception.training.config import Config, read_config
-from seg_perception.training.preparation import prepare
+from seg_perception.training.parallel import Group
+from seg_perception.training.preparation import Run, prepare
+from seg_perception.training.schedule import Schedule
 from seg_perception.training.state import State
 from seg_perception.training.train import main
 
@@ -36,8 +38,13 @@ def make(tmp_path: Path) -> Callable[..., Config]:
     return config
 
 
+def checkpoint(config: Config) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(Path(config.out) / "checkpoint.pt", weights_only=True)
+    return loaded
+
+
 def weights(config: Config) -> dict[str, torch.Tensor]:
-    saved = torch.load(Path(config.out) / "checkpoint.pt", weights_only=True)
+    saved = checkpoint(config)
     return {**saved["averaged"], **{f"model.{k}": v for k, v in saved["model"].items()}}
 
 
@@ -66,8 +73,10 @@ main(eval(sys.argv[1]))
 
 def test_a_killed_run_goes_on_with_the_same_numbers(make: Callable[..., Config]) -> None:
     whole, broken = make("whole", workers=2), make("broken", workers=2, save_minutes=0.0)
-    done = subprocess.run([sys.executable, "-c", KILLED, repr(broken)], capture_output=True)
-    assert done.returncode == -signal.SIGKILL
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, repr(broken)], capture_output=True, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL  # and no worker holds its output open
     saved = torch.load(Path(broken.out) / "checkpoint.pt", weights_only=True)
     assert saved["step"] == 4  # in the middle of the first epoch
     main(replace(broken, save_minutes=5.0))
@@ -78,15 +87,15 @@ def test_a_killed_run_goes_on_with_the_same_numbers(make: Callable[..., Config])
 def test_ctrl_c_saves_and_the_same_command_goes_on(
     make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, steps = train._step, []
+    real, steps = train.learn, []
 
-    def step(*arguments: object) -> float:
+    def learn(*arguments: object) -> float:
         steps.append(1)
         if len(steps) == STEPS + 2:
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(train, "_step", step)
+    monkeypatch.setattr(train, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
         main(make("broken"))
     saved = torch.load(Path(make("broken").out) / "checkpoint.pt", weights_only=True)
@@ -109,15 +118,53 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(State, "train_mode", lambda self: self.model.eval())  # no drops, no norms
-    monkeypatch.setattr(train, "_check_finite", lambda *_: None)
     gradients = {}
     for parts in (1, 4):
-        run = prepare(make(accumulate=parts, batch=4), Console(quiet=True))
-        wait = next(train._batches(run))
-        train._step(run, wait.batch, 10)
+        config = make(accumulate=parts, batch=4, mix=0.0, jitter=0.0)  # which mix within a part
+        run = prepare(config, Console(quiet=True))
+        step.gradients(run, next(train._batches(run)).batch)
         gradients[parts] = [p.grad for p in run.state.model.parameters()]
     for whole, part in zip(gradients[1], gradients[4], strict=True):
         torch.testing.assert_close(whole, part)
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_of_torchrun_have_the_losses_of_one(make: Callable[..., Config]) -> None:
+    run = "import sys\nfrom seg_perception.training.train import main\n" + (
+        "from seg_perception.training.config import Config\nmain(eval(sys.argv[1]))\n"
+    )
+    one, two = (
+        make(name, batch=4, mix=1.0, accumulate=parts) for name, parts in (("one", 2), ("two", 1))
+    )
+    script = Path(two.out).parent / "run.py"
+    script.write_text(run)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
+         str(script), repr(two)], capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    main(one)
+    curves = [
+        [
+            entry["loss"]
+            for entry in torch.load(Path(c.out) / "checkpoint.pt", weights_only=True)["curve"]
+        ]
+        for c in (one, two)
+    ]
+    assert len(curves[0]) == 2
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+    assert (Path(two.out) / "model.onnx").exists()
+    assert len((Path(two.out) / "log.txt").read_text().splitlines()) == 2  # one process writes
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(make: Callable[..., Config]) -> None:
+    with pytest.raises(UsageError, match="batch is 2, and 3 processes .* give a multiple of 3"):
+        Schedule([1.0] * 6, make(), group=Group(0, 3))
+    config = make(batch=4)
+    parts = [list(Schedule([1.0] * 12, config, group=Group(rank, 2))) for rank in range(2)]
+    joined = [a + b for a, b in zip(*parts, strict=True)]
+    assert joined == list(Schedule([1.0] * 12, config))
 
 
 def test_a_longer_run_goes_on_and_other_settings_are_refused(make: Callable[..., Config]) -> None:
@@ -207,9 +254,9 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
     loss: float, norm: float, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, steps = train._gradients, []
+    real, steps = step.gradients, []
 
-    def gradients(run: train.Run, *arguments: object) -> float:
+    def gradients(run: Run, *arguments: object) -> float:
         steps.append(1)
         found = real(run, *arguments)
         if len(steps) < 4:
@@ -218,7 +265,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
             parameter.grad.fill_(norm)
         return loss
 
-    monkeypatch.setattr(train, "_gradients", gradients)
+    monkeypatch.setattr(step, "gradients", gradients)
     with pytest.raises(ModelError, match="at step 3 .epoch 1.*checkpoint.pt of before is kept"):
         main(make(save_minutes=0.0))
     for key, value in weights(make()).items():
@@ -231,7 +278,7 @@ def test_a_gpu_without_memory_is_told_a_batch_that_may_fit(
     def augment(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train, "augment", augment)
+    monkeypatch.setattr(step, "augment", augment)
     with pytest.raises(ModelError, match="accumulate: 2 .*parts of 2.*or batch: 2"):
         main(make(batch=4))
 
