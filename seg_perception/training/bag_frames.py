@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.bags.sources import BagSource, ahead
+from seg_perception.bags.frames import ahead
+from seg_perception.bags.sources import BagSource
 from seg_perception.errors import DataError, ImageError
 from seg_perception.evaluation.ground_truth import TopicTruth
 from seg_perception.files import atomic_write

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags.bag import BagWriter, RawMessage, message_class, serialize
-from seg_perception.bags.sources import ahead
+from seg_perception.bags.frames import ahead
 from seg_perception.errors import ImageError
 from seg_perception.evaluation.plan import Images
 from seg_perception.training.bag_frames import QUALITY, write_image

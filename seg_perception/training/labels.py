@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.bags.frames import Frame
 from seg_perception.bags.image_files import read_image
-from seg_perception.bags.sources import Frame
 from seg_perception.errors import DataError
 from seg_perception.evaluation.ground_truth import TopicTruth, read_labels
 from seg_perception.labels import UNKNOWN

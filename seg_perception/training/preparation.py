@@ -37,9 +37,10 @@ from seg_perception.training.state import State, WithAuxiliaryHeads
 
 CHECKPOINT = "checkpoint.pt"
 CALIBRATION = 16  # images that set the statistics of a network taken from an .onnx file
-LARGEST = 544 * 720  # pixels of an input whose size nobody chose
+LARGEST = 512 * 704  # pixels of an input whose size nobody chose
 GROWTH = 1.5  # of the images' size, at most, there: thin things need a fine grid
-STEP = 32  # pixels that both sides are multiples of
+STEP = 32  # pixels that both sides of what a network takes are multiples of
+WHOLE = 64  # and of a file that is to run in the shape of every camera
 COPIES = 5  # weights, average and the optimiser's two, and one checkpoint while it is replaced
 
 
@@ -191,7 +192,7 @@ def usual_size(median: tuple[int, int]) -> tuple[int, int]:
     """Return the input size (height, width) for images of a median size: of their shape, larger
     where that is cheap."""
     factor = min(GROWTH, math.sqrt(LARGEST / (median[0] * median[1])))
-    height, width = (max(2 * STEP, round(side * factor / STEP) * STEP) for side in median)
+    height, width = (max(WHOLE, round(side * factor / WHOLE) * WHOLE) for side in median)
     return height, width
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seg_perception.bags.sources import ahead
+from seg_perception.bags.frames import ahead
 from seg_perception.catalogue import preparation
 from seg_perception.images import resized
 from seg_perception.labels import UNKNOWN

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from support.brightest import card
 from support.evaluated import scores
+from support.lost_workers import lose_a_worker
 from support.recordings import drive, image_message, write_bag
 
 from seg_perception.bags.sources import BagSource, Span
@@ -22,6 +22,7 @@ from seg_perception.evaluation.evaluator import Evaluator
 from seg_perception.evaluation.model_setting import ModelSetting
 from seg_perception.evaluation.plan import Images, Plan
 
+__all__ = ["lose_a_worker"]  # a fixture
 Make = Callable[..., Path]
 
 Evaluate = Callable[..., tuple[int, Any, str]]
@@ -107,39 +108,6 @@ def test_a_image_before_a_cut_that_does_not_count_costs_no_pair(
             merged.merge(part.state())
         assert merged.metrics[0].result() == whole.metrics[0].result()
         assert whole.metrics[0].result()["pairs"] == 10
-
-
-@pytest.fixture
-def lose_a_worker(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Kill one worker, once, while it counts; the list gets its process id."""
-    pytest.importorskip("distributed")
-    from distributed import LocalCluster
-
-    killed: list[int] = []
-    begin = LocalCluster.__init__
-
-    def begun(cluster: Any, **settings: Any) -> None:
-        begin(cluster, **settings)
-        threading.Thread(target=kill, args=(cluster,), daemon=True).start()
-
-    def kill(cluster: Any) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not killed:
-            for worker in cluster.scheduler.workers.values():
-                nanny = next((n for n in cluster.workers.values() if n.worker_address), None)
-                if worker.processing and nanny is not None:
-                    pid = next(
-                        n.process.process.pid
-                        for n in cluster.workers.values()
-                        if n.worker_address == worker.address
-                    )
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    break
-            time.sleep(0.01)
-
-    monkeypatch.setattr(LocalCluster, "__init__", begun)
-    return killed
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_numbers_of_one_process(

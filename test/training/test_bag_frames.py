@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from support.own_data import image, labels, write_card
+from support.recordings import image_message, write_bag
 from support.train import small
-from test_evaluate import image_message, write_bag
 
 from seg_perception.errors import DataError
 from seg_perception.segmenter import Segmenter

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import yaml
 from rich.console import Console
-from test_cluster import lose_a_worker
-from test_evaluate import image_message, write_bag
+from support.lost_workers import lose_a_worker
+from support.recordings import image_message, write_bag
 
 from seg_perception.bags.sources import BagSource
 from seg_perception.cli import main as command

@@ -53,7 +53,8 @@ def test_the_default_keeps_its_backbone_and_the_rows_of_known_names() -> None:
     begun = start("tiny", "segformer_b0", OWN, images)
     assert begun.arch == "topformer_tiny"
     assert "2 classes kept by name, the head is new for robot" in begun.notes[0]
-    kept, manifest = unfold(weights.resolve("tiny"), images((544, 720)))
+    path = weights.resolve("tiny")
+    kept, manifest = unfold(path, images(read_manifest(path).input.size))
     theirs, ours = kept.state_dict(), begun.network.state_dict()
     row = {name: i for i, name in enumerate(manifest.classes)}
     for key, value in ours.items():
