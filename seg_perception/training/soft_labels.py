@@ -1,4 +1,4 @@
-"""A teacher's labels on disk: for each cell of a coarse grid its best classes, a few kB a frame."""
+"""A teacher's labels on disk: for each cell of a coarse grid its best classes and their shares."""
 
 import io
 import zipfile
