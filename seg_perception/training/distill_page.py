@@ -40,9 +40,10 @@ def write_distill_page(
     new = outcome.reports[-1]
     numbers = [(share(new.miou), "mean IoU, after")]
     if outcome.differences:
+        figure, _, interval = outcome.differences[0].miou.text().partition(" ")
         numbers = [
             (share(outcome.reports[0].miou), "mean IoU, before"), *numbers,
-            (outcome.differences[0].miou.text(), "difference, with its interval of 95 %"),
+            (figure, f"difference, interval of 95 % {interval}"),
         ]  # fmt: skip
     sections = [
         Section("Curves", chart=curve_chart(curves(run.state.curve), "epoch")),
