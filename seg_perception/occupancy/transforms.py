@@ -18,7 +18,6 @@ from seg_perception.occupancy.mapper import NANO
 
 LONGEST_GAP_S = 1.0  # between two transforms that may be interpolated
 MAX_DEPTH = 1000  # steps to the root of a tree; a longer way is a loop
-UNIT_TOLERANCE = 10e-3  # of a quaternion's squared length, as in tf2
 Floats = NDArray[np.float64]
 
 
@@ -46,15 +45,17 @@ class TransformTree:
         """Take the pose of `child` in `parent`; `rotation` is a quaternion x, y, z, w.
 
         What tf2 ignores is counted in `refused`: a frame without a name or that is its own parent,
-        NaN, a quaternion that is not of length 1.
+        NaN, a quaternion without a length; and infinite translations, which fit nowhere. Another
+        length than 1 is made 1, as tf2 does.
         """
         parent, child = parent.removeprefix("/"), child.removeprefix("/")
         numbers = np.array([*translation, *rotation], np.float64)
-        length = float((numbers[3:] ** 2).sum())
-        is_valid = np.isfinite(numbers).all() and abs(length - 1) < UNIT_TOLERANCE
+        length = float(np.linalg.norm(numbers[3:]))
+        is_valid = np.isfinite(numbers).all() and 0 < length < np.inf
         if not (parent and child and parent != child and is_valid):
             self.refused += 1
             return
+        numbers[3:] /= length
         self._parents.setdefault(child, set()).add(parent)
         self.frames |= {parent, child}
         if is_static:

@@ -112,6 +112,9 @@ def test_label_info_is_known(tmp_path: Path) -> None:
         (info,) = bag.messages()
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "a"), (1, "b")]
     assert info.threshold == 0.5
+    # The hash that rosidl makes of vision_msgs 4: a player with another would refuse the type.
+    digest = "3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783"
+    assert STORE.hash_rihs01(kind) == f"RIHS01_{digest}"
 
 
 def test_nothing_written_is_an_empty_bag(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_what_the_tree_lacks_is_named(records: list[RawMessage], text: str, tmp_
 
 def test_doubtful_transforms_are_reported(tmp_path: Path) -> None:
     records = [
-        transforms("/tf_static", S, mount_step(), ("base_link", "bad", (0, 0, 0), (0, 0, 0, 2))),
+        transforms("/tf_static", S, mount_step(), ("base_link", "bad", (0, 0, 0), (0, 0, 0, 0))),
         transforms("/tf", S, drive_step(0.0), drive_step(0.0, "map")),
     ]
     assert open_poses(tmp_path, records).warnings == [

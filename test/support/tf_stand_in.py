@@ -1,110 +1,194 @@
 """A stand-in for tf2_ros where it is not installed: the calls that nodes make, and their errors.
 
-Written after tf2_ros/buffer.py, transform_listener.py, tf2_py, and tf2's buffer_core.cpp, cache.cpp
-and static_cache.cpp of ros2/geometry2. It knows one step from parent to child, where tf2 knows
-trees, and gives the nearest transform, where tf2 interpolates.
+Written after the rules of tf2_ros/buffer.py, tf2_py, and tf2's buffer_core.cpp, cache.cpp and
+static_cache.cpp (ros2/geometry2). test_tf_stand_in.py compares it with them where they are
+installed. It subscribes to nothing and has no service: tests fill the buffer.
 """
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rclpy.clock import JumpThreshold
+from geometry_msgs.msg import TransformStamped
+from rclpy.clock import Clock, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.time import Time
 
+from support.quaternions import IDENTITY, Placed, compose, inverse
+from support.tf_tracks import (
+    ConnectivityException,
+    ExtrapolationException,
+    InvalidArgumentException,
+    LookupException,
+    Track,
+    TransformException,
+)
+
+__all__ = [
+    "Buffer",
+    "ConnectivityException",
+    "ExtrapolationException",
+    "InvalidArgumentException",
+    "LookupException",
+    "TransformException",
+    "TransformListener",
+]
 NO_WAIT = Duration()
-
-
-class TransformException(Exception):
-    """Base of the others, as in tf2_py."""
-
-
-class LookupException(TransformException):
-    """A frame that nobody published."""
-
-
-class ConnectivityException(TransformException):
-    """Frames of two trees."""
-
-
-class ExtrapolationException(TransformException):
-    """A time before or after all that is known."""
-
-
-class InvalidArgumentException(TransformException):
-    """A frame or a transform that cannot be."""
+CACHE_TIME = Duration(seconds=10)
+MAX_DEPTH = 1000
+UNCONNECTED = (
+    "Could not find a connection between {!r} and {!r} because they are not part of the same tree."
+    "Tf has two or more unconnected trees."
+)
 
 
 class Buffer:
-    """Transforms by (parent, child), each with its times."""
+    """The newest transforms of each child frame, as trees."""
 
     def __init__(self, cache_time: Duration | None = None, node: Any = None) -> None:
-        self._known: dict[tuple[str, str], dict[int, Any]] = {}
-        self._static: dict[tuple[str, str], Any] = {}
+        self._cache = (cache_time or CACHE_TIME).nanoseconds
+        self._tracks: dict[str, Track] = {}  # by child frame
+        self._frames: set[str] = set()
+        self.clock = node.get_clock() if node is not None else Clock()
         jump = JumpThreshold(
             min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
         )
-        self.jump_handle = node.get_clock().create_jump_callback(jump, post_callback=self._clear)
+        self.jump_handle = self.clock.create_jump_callback(jump, post_callback=self._on_jump)
 
-    def _clear(self, jump: Any) -> None:
-        for times in self._known.values():
-            times.clear()  # the frames stay known, and tf2's static cache keeps what it has
+    def clear(self) -> None:
+        for track in self._tracks.values():
+            track.clear()  # the frames stay known
 
-    def set_transform(self, transform: Any, authority: str) -> None:
-        stamp = Time.from_msg(transform.header.stamp).nanoseconds
-        key = transform.header.frame_id, transform.child_frame_id
-        self._known.setdefault(key, {})[stamp] = transform
+    def set_transform(self, transform: TransformStamped, authority: str) -> None:
+        self._set(transform, is_static=False)
 
-    def set_transform_static(self, transform: Any, authority: str) -> None:
-        self._static[transform.header.frame_id, transform.child_frame_id] = transform
+    def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
+        self._set(transform, is_static=True)
 
     def can_transform(
         self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
     ) -> bool:
-        try:
-            self._core(target_frame, source_frame, time)
-        except TransformException:
-            return False
+        end = _now() + timeout.nanoseconds / 1e9
+        while not self._is_known(target_frame, source_frame, time):
+            if _now() >= end:
+                return False
+            _sleep(0.02)
         return True
 
     def lookup_transform(
         self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
-    ) -> Any:
-        end = _now() + timeout.nanoseconds / 1e9
-        while _now() < end and not self.can_transform(target_frame, source_frame, time):
-            _sleep(0.02)
-        return self._core(target_frame, source_frame, time)
+    ) -> TransformStamped:
+        self.can_transform(target_frame, source_frame, time, timeout)
+        found = self._look_up(target_frame, source_frame, time.nanoseconds)
+        message = TransformStamped(child_frame_id=source_frame)
+        message.header.frame_id = target_frame
+        stamp = time.nanoseconds or self._newest(target_frame, source_frame)
+        message.header.stamp = Time(nanoseconds=stamp).to_msg()
+        move, turn = message.transform.translation, message.transform.rotation
+        move.x, move.y, move.z = found.place.tolist()
+        turn.x, turn.y, turn.z, turn.w = found.turn.tolist()
+        return message
 
     def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
-        key = target_frame, source_frame
-        if key in self._static:
-            return Time()
-        if not self._known.get(key):
-            raise ConnectivityException("not part of the same tree")
-        return Time(nanoseconds=max(self._known[key]))
+        for frame in (target_frame, source_frame):
+            self._check(frame, "get_latest_common_time")
+        try:
+            return Time(nanoseconds=self._newest(target_frame, source_frame))
+        except TransformException as error:
+            raise TransformException(str(error)) from None  # tf2_py names no kind here
 
-    def _core(self, target: str, source: str, when: Time) -> Any:
-        frames = {name for key in (*self._known, *self._static) for name in key}
-        for what, frame in (("target", target), ("source", source)):
-            if not frame or frame.startswith("/"):
-                raise InvalidArgumentException(f"frame {frame!r} in tf2 cannot be")
-            if frame not in frames:
-                raise LookupException(
-                    f'"{frame}" passed to lookupTransform argument {what}_frame does not exist. '
-                )
-        if (target, source) in self._static:
-            return self._static[target, source]
-        times = self._known.get((target, source))
-        if times is None:
-            raise ConnectivityException(
-                f"Could not find a connection between '{target}' and '{source}' because they are "
-                "not part of the same tree.Tf has two or more unconnected trees."
+    def _on_jump(self, jump: Any) -> None:
+        self.clear()
+
+    def _set(self, transform: TransformStamped, *, is_static: bool) -> None:
+        parent = transform.header.frame_id.removeprefix("/")
+        child = transform.child_frame_id.removeprefix("/")
+        placed = Placed.from_message(transform.transform)
+        if not parent or not child or parent == child or placed is None:
+            return  # tf2 logs an error
+        self._frames |= {parent, child}
+        if child not in self._tracks or self._tracks[child].is_static != is_static:
+            self._tracks[child] = Track(self._cache, is_static=is_static)
+        stamp = Time.from_msg(transform.header.stamp).nanoseconds
+        self._tracks[child].insert(stamp, parent, placed)
+
+    def _is_known(self, target: str, source: str, when: Time) -> bool:
+        try:
+            self._look_up(target, source, when.nanoseconds)
+        except TransformException:
+            return False
+        return True
+
+    def _check(self, frame: str, what: str) -> None:
+        if not frame or frame.startswith("/"):
+            why = "start with a '/'" if frame else "be empty"
+            raise InvalidArgumentException(
+                f'Invalid argument "{frame}" passed to {what} - in tf2 frame_ids cannot {why}'
             )
-        if not times or not min(times) <= when.nanoseconds <= max(times):
-            raise ExtrapolationException("Lookup would require extrapolation")
-        return times[min(times, key=lambda stamp: abs(stamp - when.nanoseconds))]
+        if frame not in self._frames:
+            raise LookupException(f'"{frame}" passed to {what} does not exist. ')
+
+    def _look_up(self, target: str, source: str, when: int) -> Placed:
+        if target == source:
+            return IDENTITY  # of any frame, known or not
+        self._check(target, "lookupTransform argument target_frame")
+        self._check(source, "lookupTransform argument source_frame")
+        when = when or self._newest(target, source)
+        below: dict[str, Placed] = {}
+        gap: TransformException = ConnectivityException(UNCONNECTED.format(target, source))
+        try:
+            for frame, placed in self._upwards(source, when):
+                below[frame] = placed
+                if frame == target:
+                    return placed
+        except ExtrapolationException as error:  # the two may meet before it
+            gap = error
+        for frame, placed in self._upwards(target, when):
+            if frame in below:
+                return compose(inverse(placed), below[frame])
+        raise gap
+
+    def _upwards(self, frame: str, when: int) -> Iterator[tuple[str, Placed]]:
+        """Yield each frame from `frame` to its root, and where `frame` is in it."""
+        placed = IDENTITY
+        yield frame, placed
+        for _ in range(MAX_DEPTH):
+            if frame not in self._tracks:
+                return
+            frame, step = self._tracks[frame].at(when)
+            placed = compose(step, placed)
+            yield frame, placed
+        raise LookupException("The tf tree is invalid because it contains a loop.")
+
+    def _newest(self, target: str, source: str) -> int:
+        """Return the newest stamp that all steps between two frames have; 0 if all are static."""
+        if target == source:
+            newest = self._tracks[target].newest() if target in self._tracks else None
+            return newest[0] if newest else 0
+        ours: dict[str, int] = {}
+        for frame, stamp in self._newest_steps(source):
+            ours[frame] = stamp
+            if frame == target:
+                return min(filter(None, ours.values()), default=0)
+        theirs: list[int] = []
+        for frame, stamp in self._newest_steps(target):
+            theirs.append(stamp)
+            if frame in ours:
+                below = list(ours.values())[: list(ours).index(frame) + 1]
+                return min(filter(None, below + theirs), default=0)
+        raise ConnectivityException(UNCONNECTED.format(target, source))
+
+    def _newest_steps(self, frame: str) -> Iterator[tuple[str, int]]:
+        """Yield each frame from `frame` to its root, and the stamp of the step to there."""
+        stamp = 0
+        for _ in range(MAX_DEPTH):
+            yield frame, stamp
+            newest = self._tracks[frame].newest() if frame in self._tracks else None
+            if newest is None:
+                return
+            stamp, frame = newest
+        raise LookupException("The tf tree is invalid because it contains a loop.")
 
 
 class TransformListener:
