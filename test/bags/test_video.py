@@ -20,7 +20,8 @@ def test_video_plays_back_with_its_rate_and_images(tmp_path: Path) -> None:
         assert float(stream.average_rate) == 15
         decoded = [frame.to_ndarray(format="bgr24") for frame in video.decode(stream)]
     assert len(decoded) == 10
-    assert abs(float(decoded[5].mean()) - 100) < 4
+    # The codec may lose something, but each image is nearest to the one that was written.
+    assert [round(float(image.mean()) / 20) for image in decoded] == list(range(10))
 
 
 def test_the_index_stands_in_front(tmp_path: Path) -> None:
