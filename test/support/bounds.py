@@ -1,12 +1,17 @@
-"""How far computed geometry may be from what it stands for: float64 poses, float32 points.
+"""How far computed geometry may be from what it stands for: derived, not measured.
 
-Derived, not measured; of scores and networks see support/rounding.py and support/reference.py.
+Of scores and networks see support/rounding.py and support/reference.py.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 EPS32, EPS64 = (float(np.finfo(kind).eps) for kind in (np.float32, np.float64))
+
+
+def of_float64(reach: float = 1.0, operations: int = 100) -> float:
+    """Return the rounding of so many float64 operations on values up to `reach`."""
+    return operations * EPS64 * max(1.0, reach)
 
 
 def of_poses(steps: int = 1, reach: float = 1.0) -> float:
@@ -15,7 +20,22 @@ def of_poses(steps: int = 1, reach: float = 1.0) -> float:
     A step takes at most a product of matrices, two of quaternions, an arc between two, and
     conversions: fewer than 100 roundings of values up to `reach` (m).
     """
-    return 100 * steps * EPS64 * max(1.0, reach)
+    return of_float64(reach, 100 * steps)
+
+
+def of_float32(values: ArrayLike) -> float:
+    """Return a unit in the last place of the largest: what two roundings to float32 may do."""
+    return EPS32 * float(np.nanmax(np.abs(values)))
+
+
+def of_ground(away: ArrayLike, height: float) -> NDArray[np.float64]:
+    """Return how far off (m) a ground point may be that a float32 ray meets `away` m from its foot.
+
+    The ray falls by height / away a metre, to EPS32, so it meets the ground within EPS32 of away
+    squared / height; and the point is rounded itself.
+    """
+    away = np.asarray(away, np.float64)
+    return EPS32 * (away + away * away / height)
 
 
 def check(actual: ArrayLike, expected: ArrayLike, bound: float) -> None:
