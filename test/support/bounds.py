@@ -38,6 +38,16 @@ def of_ground(away: ArrayLike, height: float) -> NDArray[np.float64]:
     return EPS32 * (away + away * away / height)
 
 
+def of_row(away: float, height: float, focal: float) -> float:
+    """Return how much ground (m) a row of pixels covers at most, `away` m ahead of a camera.
+
+    From row to row a ray turns by at most 1 / focal, and a radian is (away^2 + height^2) / height m
+    of ground; the row may begin at `away` and end beyond.
+    """
+    beyond = away + (away * away + height * height) / (height * focal)
+    return (beyond * beyond + height * height) / (height * focal)
+
+
 def check(actual: ArrayLike, expected: ArrayLike, bound: float) -> None:
     """Fail where two arrays are further apart than `bound` anywhere; not-a-numbers are equal."""
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)

@@ -43,6 +43,15 @@ class World:
         crossing = (np.floor(x / 6.0) % 3 == 1) & (np.abs(y) < 2.03)
         return np.where(crossing, OTHER, side).astype(np.uint8)
 
+    def is_one_group(self, x: np.ndarray, y: np.ndarray, size: float | np.ndarray) -> np.ndarray:
+        """Return whether squares of ground around points, `size` m wide, are of one group."""
+        corners = [
+            self.ground(x + i * np.asarray(size) / 2, y + j * np.asarray(size) / 2)
+            for i in (-1, 1)
+            for j in (-1, 1)
+        ]
+        return np.asarray((np.stack(corners) == corners[0]).all(0))
+
     def image(self, camera: Camera, mount: Pose, robot: Pose2D) -> np.ndarray:
         """Return the group ids uint8 (H,W) that a camera on a robot sees."""
         return self.look(camera, mount, robot)[0]
