@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import reference
+from support import reference, rounding
 
 from seg_perception.bench.plain_export import export_plain
 from seg_perception.catalogue import MEAN, STD
@@ -62,7 +62,7 @@ def exported(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("size", [(128, 192), (360, 480), (480, 640), (100, 150)])
 def test_the_file_equals_the_network(size: tuple[int, int], exported: Export) -> None:
     path, parity = exported(size)
-    assert parity.difference <= 1e-5
+    assert parity.difference <= parity.limit()
     assert parity.labels_differ == 0
     runtime = OnnxRuntime(path)
     assert runtime.manifest.input.dtype == "uint8"
@@ -83,9 +83,6 @@ def test_the_rewritten_graph_equals_the_plain_export(
     with torch.no_grad():
         exact = reference.in_float64(network, torch.from_numpy(x))
     assert np.abs(actual - expected).max() <= reference.tolerance(expected, exact)
-    best = np.sort(expected, axis=1)
-    clear = best[:, -1] - best[:, -2] > export.TIE
-    assert (actual.argmax(1) == expected.argmax(1))[clear].all()
 
 
 def test_a_file_that_differs_is_not_written(
@@ -137,7 +134,9 @@ def test_every_form_of_a_layer_gives_the_same(form: Form) -> None:
     with written_as(form):
         actual = layers()
     for one, other in zip(expected, actual, strict=True):
-        np.testing.assert_allclose(other.numpy(), one.numpy(), atol=2e-6)
+        # Of 23 rows and 30 columns, whatever of them a form multiplies by 0.
+        limit = rounding.of_a_sum(23 + 30) * float(one.abs().max())
+        assert float((other - one).abs().max()) <= limit
 
 
 @pytest.mark.parametrize(

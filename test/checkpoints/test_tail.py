@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import NodeProto, TensorProto
-from support import tails
+from support import rounding, tails
 from support.foreign import write_card
 from support.tails import CLASSES, LABELS, SIZE, node, resize
 
@@ -186,7 +186,7 @@ def test_scores_at_full_size_lose_their_resize_and_keep_their_confidence(tmp_pat
             scores = np.exp(scores) / np.exp(scores).sum(0)
         assert (result.labels == scores.argmax(0)).all()
         assert result.confidence is not None
-        assert np.abs(result.confidence - 255 * scores.max(0)).max() <= 0.8
+        assert np.abs(result.confidence - 255 * scores.max(0)).max() <= rounding.OF_A_SOFTMAX
 
 
 LOOK_ALIKES: dict[str, tuple[list[NodeProto], str, dict[str, Any]]] = {

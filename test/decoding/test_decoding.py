@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import rounding
 from support.label_fuzz import Case, check, decoded, draw_masks, fuzz, grown
 
 from seg_perception import decoding
@@ -64,7 +65,7 @@ def test_confidence_is_the_softmax_of_the_winner(
         scores, (70, 90), align_corners=align_corners, interpolation=way
     )
     exact = grown(Case(scores, (70, 90), align_corners, way)).softmax(0).amax(0)
-    assert np.abs(confidence.astype(float) - 255 * exact.numpy()).max() <= 0.8
+    assert np.abs(confidence.astype(float) - 255 * exact.numpy()).max() <= rounding.OF_A_SOFTMAX
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -75,7 +76,7 @@ def test_confidence_of_probabilities_is_the_winning_value(way: str) -> None:
         scores, (24, 28), kind="probabilities", interpolation=way
     )
     exact = grown(Case(scores, (24, 28), False, way)).amax(0).clamp(0, 1) * 255
-    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+    assert np.abs(confidence - exact.numpy()).max() <= rounding.OF_A_SCORE
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -83,7 +84,7 @@ def test_confidence_of_a_mask_a_class_is_the_winners_sigmoid(way: str) -> None:
     scores = np.random.default_rng(0).normal(0, 3, (7, 6, 7)).astype(np.float32)
     confidence = decoding.decode_confidence(scores, (48, 56), kind="masks", interpolation=way)
     exact = grown(Case(scores, (48, 56), False, way)).amax(0).sigmoid() * 255
-    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+    assert np.abs(confidence - exact.numpy()).max() <= rounding.OF_A_SCORE
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -96,7 +97,7 @@ def test_confidence_of_queries_is_the_winners_score(seed: int) -> None:
     assert (labels == decoded(case)).all()
     assert confidence is not None
     exact = grown(case).amax(0).clamp(0, 1) * 255
-    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+    assert np.abs(confidence - exact.numpy()).max() <= rounding.OF_A_SCORE
 
 
 def test_a_cubic_that_overshoots_its_samples_wins() -> None:
@@ -122,7 +123,7 @@ def test_masks_about_as_fine_as_the_image_are_right_too(
     assert len(np.unique(labels)) == 6
     assert confidence is not None
     exact = grown(case).amax(0).clamp(0, 1) * 255
-    assert np.abs(confidence - exact.numpy()).max() <= 0.51
+    assert np.abs(confidence - exact.numpy()).max() <= rounding.OF_A_SCORE
 
 
 def test_many_sure_queries_do_not_add_up_their_errors() -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from support import rounding
 
 from seg_perception import decoding
 
@@ -20,12 +21,9 @@ def scores(classes: int, coarse: tuple[int, int]) -> np.ndarray:
     return grown + random.normal(0, 0.2, grown.shape).astype(np.float32)
 
 
-def assert_decoded(labels: np.ndarray, full: np.ndarray, tie: float) -> None:
-    top = np.sort(full, axis=0)
-    clear = top[-1] - top[-2] > tie
-    assert clear.mean() > 0.99
+def assert_decoded(labels: np.ndarray, full: np.ndarray, near: float) -> None:
     assert len(np.unique(labels)) > 2
-    assert (labels == full.argmax(0))[clear].all()
+    assert rounding.only_ties_differ(labels, full.argmax(0), full, near)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -33,8 +31,7 @@ def test_cubic_is_opencvs(size: tuple[int, int]) -> None:
     coarse = scores(11, (60, 80))
     full = [cv2.resize(p, size[::-1], interpolation=cv2.INTER_CUBIC) for p in coarse]
     labels = decoding.decode_scores(coarse, size, interpolation="cubic")
-    # OpenCV places pixels in float64, torch and ONNX in float32.
-    assert_decoded(labels, np.stack(full), tie=1e-3)
+    assert_decoded(labels, np.stack(full), rounding.of_a_resize(coarse, "cubic"))
 
 
 @pytest.mark.parametrize("corners", [False, True])
@@ -56,7 +53,7 @@ def test_cubic_is_onnx_runtimes(size: tuple[int, int], corners: bool, tmp_path: 
     )
     full = session.run(None, {"x": coarse[None]})[0][0]
     labels = decoding.decode_scores(coarse, size, align_corners=corners, interpolation="cubic")
-    assert_decoded(labels, full, tie=1e-4)
+    assert_decoded(labels, full, rounding.of_a_resize(coarse, "cubic"))
 
 
 @pytest.mark.parametrize("size", [*SIZES, (40, 50)])
@@ -66,6 +63,7 @@ def test_masks_are_numpys(size: tuple[int, int]) -> None:
     full = 1 / (1 + np.exp(-decoding.resize_scores(planes, size).astype(np.float64)))
     together = np.einsum("qk,qhw->khw", shares, full)
     labels, confidence = decoding.decode_masks(planes, shares, size)
-    assert_decoded(labels, together, tie=1e-4)
+    # A sigmoid is at most a quarter as steep, and the shares of a class add up to 1 or less.
+    assert_decoded(labels, together, rounding.of_a_resize(planes) / 4)
     assert confidence is not None
-    assert np.abs(confidence - 255 * together.max(0).clip(0, 1)).max() <= 0.51
+    assert np.abs(confidence - 255 * together.max(0).clip(0, 1)).max() <= rounding.OF_A_SCORE

@@ -126,12 +126,13 @@ def test_the_base_variant_has_the_recorded_statistics(reference_folder: Path) ->
         with torch.no_grad():
             final = model.scores(reference.image(*map(int, size.split("x"))))
         assert list(final.shape) == recorded["final_shape"]
-        assert float(final.abs().max()) == pytest.approx(recorded["final_absmax"], rel=1e-5)
+        near = 1e-4 * float(final.std())  # as in reference.check_statistics
+        assert float(final.abs().max()) == pytest.approx(recorded["final_absmax"], abs=near)
         top = final[0].flatten(1).topk(2, dim=0).values
         gap = float(np.median((top[0] - top[1]).numpy()))
-        assert gap == pytest.approx(recorded["median_top2_gap"], rel=1e-4)
+        assert gap == pytest.approx(recorded["median_top2_gap"], abs=2 * near)
         spread = float(final[0].flatten(1).std(1).mean())
-        assert spread == pytest.approx(recorded["final_std_space"], rel=1e-3)
+        assert spread == pytest.approx(recorded["final_std_space"], abs=near)
 
 
 @pytest.mark.parametrize("variant", LIGHTS)

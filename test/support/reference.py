@@ -126,15 +126,20 @@ def _compare(golden: dict[str, np.ndarray], key: str, actual: np.ndarray, noise:
 
 
 def check_statistics(folder: Path, variant: str, model: nn.Module) -> None:
-    """Compare with the recorded statistics of an output of which no golden was kept."""
+    """Compare with the recorded statistics of an output of which no golden was kept.
+
+    If no score is further off than the goldens' rule allows, neither is the largest, nor the mean
+    of deviations; a gap between two scores is off by twice that at most.
+    """
     for size, recorded in config(folder, variant)["golden"].items():
         with torch.no_grad():
             final = model.scores(image(*map(int, size.split("x"))))
         assert list(final.shape) == recorded["final_shape"]
-        assert float(final.abs().max()) == pytest.approx(recorded["final_absmax"], rel=1e-5)
+        near = 1e-4 * float(final.std())
+        assert float(final.abs().max()) == pytest.approx(recorded["final_absmax"], abs=near)
         assert len(final.argmax(1).unique()) == recorded["n_argmax_classes"]
         spread = float(final[0].flatten(1).std(1).mean())
-        assert spread == pytest.approx(recorded["final_std_space"], rel=0.01)
+        assert spread == pytest.approx(recorded["final_std_space"], abs=near)
         top = final[0].flatten(1).topk(2, 0).values
         gap = float(np.median((top[0] - top[1]).numpy()))
-        assert gap == pytest.approx(recorded["median_top2_gap"], rel=1e-3)
+        assert gap == pytest.approx(recorded["median_top2_gap"], abs=2 * near)

@@ -14,6 +14,10 @@ from seg_perception.decoding import outputs
 from seg_perception.decoding.masks import NEGLIGIBLE
 
 EPS = float(np.finfo(np.float32).eps)
+# Of a confidence, in grey levels: half by rounding, a quarter by classes that are left out of the
+# softmax as negligible, a hundredth by float32 and its exp (seg_perception/decoding).
+OF_A_SCORE = 0.5 + 0.01
+OF_A_SOFTMAX = 0.5 + 0.25 + 0.01
 
 
 def of_a_sum(terms: int) -> float:
@@ -21,14 +25,16 @@ def of_a_sum(terms: int) -> float:
     return terms * EPS
 
 
-def of_a_resize(scores: np.ndarray) -> float:
-    """Return how far two bilinear resizes of scores (...,h,w) may be apart.
+def of_a_resize(scores: np.ndarray, way: str = "bilinear") -> float:
+    """Return how far two resizes of scores (...,h,w) may be apart.
 
     Four products and three sums of values up to the largest; and a place among n cells is rounded
-    to n/2 EPS, along the steepest slope there is. Twice, since both round.
+    to n/2 EPS, along the steepest slope there is. Twice, since both round. A cubic sums sixteen
+    products, and the sizes of its weights add up to 1.375 along rows and along columns.
     """
     largest, cells = float(np.abs(scores).max()), max(scores.shape[-2:])
-    return 2 * EPS * (7 * largest + cells / 2 * 2 * largest)
+    operations, gain = (31, 1.375**2) if way == "cubic" else (7, 1.0)
+    return 2 * EPS * gain * (operations * largest + cells / 2 * 2 * largest)
 
 
 def full_scores(
