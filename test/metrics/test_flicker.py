@@ -59,7 +59,7 @@ def counted(views: Iterable[LabelledFrame]) -> dict[str, Any]:
 def test_labels_that_move_with_the_image_do_not_flicker(shape: Shape) -> None:
     views = shifted(shape, [0, 6, 12, 9])
     result = counted(views)
-    assert result["share"] < 0.004
+    assert result["share"] < 0.1 / 40  # a tenth of a pixel at the borders, 40 pixels apart
     assert result["pairs"] == 3
     assert result["pixels"] > 0.9 * 3 * shape[0] * shape[1]
     # The same labels on an image that stands still flicker where they differ.
@@ -72,7 +72,9 @@ def test_labels_flipped_at_random_flicker_as_often() -> None:
     before, after = shifted((180, 240), [0, 5])
     flipped = random.random(after.labels.shape) < 0.2
     labels = np.where(flipped, (after.labels + 1) % 3, after.labels).astype(np.uint8)
-    assert counted([before, after._replace(labels=labels)])["share"] == pytest.approx(0.2, abs=0.01)
+    result = counted([before, after._replace(labels=labels)])
+    sigma = np.sqrt(0.2 * 0.8 / result["pixels"])  # of so many draws
+    assert result["share"] == pytest.approx(0.2, abs=4 * sigma)
 
 
 def test_the_share_of_a_class_is_of_the_earlier_images_pixels() -> None:

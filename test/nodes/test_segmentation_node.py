@@ -15,6 +15,7 @@ from support import graph
 from support.graph import NODE, Graph
 from support.paths import SUPPORT
 
+from seg_perception.labels import class_shares
 from seg_perception.messages import stamp_ns, to_array
 from seg_perception.segmenter import Segmenter
 
@@ -47,7 +48,8 @@ def test_every_output_answers_the_image(
     grid = outputs["class_grid"][-1]
     assert (grid.encoding, grid.height, grid.width) == ("32FC3", 1, 2)
     shares = np.frombuffer(grid.data, np.float32).reshape(1, 2, 3)
-    np.testing.assert_allclose(shares[0, :, 0], [1, 0], atol=0.05)
+    assert (shares == class_shares(expected.labels, classes=3, columns=2)).all()
+    assert shares[0, 0, 0] > shares[0, 1, 0]
     overlay = outputs["overlay"][-1]
     assert (overlay.encoding, overlay.step) == ("bgr8", 96 * 3)
     assert (np.frombuffer(overlay.data, np.uint8)[-3:] == (255, 0, 0)).all()
