@@ -225,7 +225,8 @@ def test_old_images_are_skipped_and_counted(
 ) -> None:
     masks = ros.collect(Image, f"{NODE}/label_mask")
     camera = ros.camera()
-    ros.start_node(model=make_model(), max_age=5.0)
+    ros.start_node(model=make_model(), max_age=30.0)
+    ros.wait(camera.get_subscription_count)  # or the image grows old while the node starts
     now = ros.node.get_clock().now().nanoseconds
     ros.ask(camera, ros.image_message(halves), masks)
     old = now - 60 * 10**9
