@@ -85,7 +85,7 @@ def test_the_catalogue_tells_what_the_networks_are(entry: Entry) -> None:
     run = model.scores if entry.arch.startswith("segvit") else model
     with torch.no_grad(), FlopCounter() as counter:
         run(torch.zeros(1, 3, *entry.size, device="meta"))
-    assert counter.flops / 2e9 == pytest.approx(entry.gmacs, rel=1e-4)
+    assert counter.flops / 2e9 == pytest.approx(entry.gmacs, rel=5e-5)  # given in five digits
     # The official networks have auxiliary heads and unused weights besides.
     built = sum(p.numel() for p in model.parameters())
     assert entry.parameters - built in range(NOT_BUILT.get(entry.arch.split("_")[0], 0) + 1)

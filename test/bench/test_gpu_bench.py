@@ -78,7 +78,7 @@ def test_operations_are_those_of_the_catalogue(result: dict[str, Any]) -> None:
         summed = case.arch.startswith("segvit")
         apart = class_counts(case.arch, case.dataset)[0] ** 2 * math.prod(case.size) * summed
         counted = gpu_cases.count_flops(case) / 2e9 + apart / 1e9
-        assert counted == pytest.approx(entry.gmacs, rel=1e-3)
+        assert counted == pytest.approx(entry.gmacs, rel=5e-5)  # given in five digits
     tiny = result["cases"]["topformer"]
     assert 0 < tiny["gflop"] < 1
     assert tiny["parameters"] == sum(p.numel() for p in TINY.network().parameters())
