@@ -23,7 +23,7 @@ demo: .venv/.demo
 	$(BIN)/seg-perception demo --out out/demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 16
+	$(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 6
 
 test-all: .venv/.test
 	$(BIN)/python -m pytest -m ''
