@@ -52,9 +52,9 @@ ALLOWED = {
 }
 # From the ground floor upwards: a room imports what comes before it, and never what comes later.
 FLOORS = (
-    "errors", "files", "interrupts", "labels", "manifest", "images", "compressed", "messages",
-    "drawing", "clocks", "monitor", "group_words", "qos", "hold", "cards", "weights", "catalogue",
-    "decoding", "models", "runtimes", "input_sizes", "segmenter", "camera_faults",
+    "errors", "key_values", "files", "interrupts", "labels", "manifest", "images", "compressed",
+    "messages", "drawing", "clocks", "monitor", "group_words", "qos", "hold", "cards", "weights",
+    "catalogue", "decoding", "models", "runtimes", "input_sizes", "segmenter", "camera_faults",
     "parameters", "occupancy", "launch_arguments", "fastdds", "nodes",
     "bags", "nav2", "offline", "metrics", "reporting", "live", "evaluation",
     "checkpoints", "quantization", "training", "bench", "doctor", "demo", "predict", "cli",

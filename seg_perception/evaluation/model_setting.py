@@ -1,9 +1,8 @@
 """Which network is evaluated, and how it runs: MODEL[,key=value...] of the command line."""
 
 from dataclasses import dataclass, fields
-from typing import Any
 
-from seg_perception import input_sizes
+from seg_perception import input_sizes, key_values
 from seg_perception.errors import ModelError, UsageError
 from seg_perception.segmenter import Segmenter
 
@@ -23,20 +22,8 @@ class ModelSetting:
     @classmethod
     def parse(cls, text: str, *, provider: str = "cpu", threads: int = 1) -> "ModelSetting":
         """Read `tiny` or `tiny,threads=2,min_confidence=0.4`; UsageError names what is wrong."""
-        model, *parts = text.split(",")
-        kinds: dict[str, Any] = {f.name: f.type for f in fields(cls) if f.name != "model"}
-        values: dict[str, Any] = {"provider": provider, "threads": threads}
-        for part in parts:
-            key, _, value = part.partition("=")
-            if key not in kinds:
-                raise UsageError(
-                    f"{text!r}: {key!r} is no setting of a model; write MODEL,key=value with keys "
-                    f"of {', '.join(kinds)}"
-                )
-            try:
-                values[key] = kinds[key](value)
-            except ValueError:
-                raise UsageError(f"{text!r}: {key} takes no {value!r}; give a number") from None
+        model, values = key_values.parse(text, cls, of="a model", form="MODEL")
+        values = {"provider": provider, "threads": threads, **values}
         return cls(model, **values)._checked(text)
 
     def load(self) -> Segmenter:

@@ -1,13 +1,14 @@
 """From folders and bags to one list of training images that workers can read."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception import key_values
 from seg_perception.errors import DataError, UsageError
 from seg_perception.labels import UNKNOWN
 from seg_perception.training.bag_frames import extract
@@ -34,20 +35,7 @@ class DataSetting:
     @classmethod
     def parse(cls, text: str) -> "DataSetting":
         """Read `DIR` or `DIR,weight=2,card=THEIRS.yaml`; UsageError names what is wrong."""
-        path, *parts = text.split(",")
-        kinds: dict[str, Any] = {f.name: f.type for f in fields(cls) if f.name != "path"}
-        values: dict[str, Any] = {}
-        for part in parts:
-            key, _, value = part.partition("=")
-            if key not in kinds:
-                raise UsageError(
-                    f"{text!r}: {key!r} is no setting of data; write PATH,key=value with keys of "
-                    f"{', '.join(kinds)}"
-                )
-            try:
-                values[key] = kinds[key](value)
-            except ValueError:
-                raise UsageError(f"{text!r}: {key} takes no {value!r}; give a number") from None
+        path, values = key_values.parse(text, cls, of="data", form="PATH")
         if not values.get("weight", 1.0) > 0:
             raise UsageError(f"{text!r}: weight is {values['weight']}; give a number above 0")
         return cls(path, **values)
